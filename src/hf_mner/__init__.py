@@ -1,0 +1,1 @@
+"""Named entity recognition on posts that come with an image."""
