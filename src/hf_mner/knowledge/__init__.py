@@ -1,0 +1,14 @@
+"""Knowledge sources: a batch of examples in, one column of their knowledge out."""
+
+from hf_mner.knowledge.base import KnowledgeSource, add_knowledge, entity_mentions, knowledge_map
+from hf_mner.knowledge.encyclopedia import Encyclopedia, EncyclopediaMatch, normalise_title
+
+__all__ = [
+    "Encyclopedia",
+    "EncyclopediaMatch",
+    "KnowledgeSource",
+    "add_knowledge",
+    "entity_mentions",
+    "knowledge_map",
+    "normalise_title",
+]
