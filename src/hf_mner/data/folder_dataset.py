@@ -1,0 +1,127 @@
+"""A user's own folder as a data set: `load_mner_dataset("folder", "my_folder")`.
+
+    my_folder/
+        train.txt  validation.txt (or valid.txt, dev.txt)  test.txt     any of them; `token<TAB>label`, or one space
+        images/    <id>.jpg or .png for an `IMGID:<id>` line before a sentence      optional
+        boxes.jsonl   {"id", "name" (or "start" and "end"), "boxes"} a line           optional
+        xml/<id>.xml  Pascal-VOC instead of boxes.jsonl                               optional
+
+The types are those that occur: PER, LOC, ORG, MISC first (where present), all others in alphabetical order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from .bio_files import IMAGE_ID_PREFIX, BioFormat, detect_separator, iterate_bio_blocks, parse_bio_block
+from .gmner_boxes import BoxAnnotation, collect_boxes, read_boxes_jsonl
+from .images import index_images
+from .knowledge_columns import check_knowledge_names
+from .labels import split_tag
+from .readers import SPLITS
+from .rows import BoxFinder, LoadingPlan, find_image_folders, list_types, make_voc_finder
+from .type_lists import CONLL_TYPES
+
+SPLIT_FILES = {
+    "train": ("train.txt",),
+    "validation": ("validation.txt", "valid.txt", "dev.txt"),
+    "test": ("test.txt",),
+}
+
+
+def plan_folder(
+    folder: Path,
+    use_unified: bool = True,
+    knowledge: Literal["auto"] | Sequence[str] = "auto",
+    image_dir: str | os.PathLike[str] | None = None,
+) -> list[LoadingPlan]:
+    """Return how to read each split of a user's folder; see the module's text for its layout.
+
+    Raises:
+        FileNotFoundError: if there is no label file.
+        ValueError: if `boxes.jsonl` is malformed or names an unknown image, or knowledge is asked for by name.
+    """
+    if knowledge != "auto":
+        check_knowledge_names("folder", {}, knowledge)
+    files = find_split_files(folder)
+    formats = {split: BioFormat(separator=detect_separator(path)) for split, path in files.items()}
+    types = sort_types(
+        {entity_type for split, path in files.items() for entity_type in _find_types(path, formats[split])}
+    )
+    images = index_images(find_image_folders(folder, ("images",), image_dir))
+    find_boxes = _make_box_finder(folder, files)
+    return [
+        LoadingPlan(
+            name="folder",
+            split=split,
+            path=path,
+            bio_format=formats[split],
+            published_types=types,
+            types=sort_types(list_types(types, use_unified)),
+            use_unified=use_unified,
+            images=images,
+            find_boxes=find_boxes,
+            find_knowledge=lambda _: None,
+        )
+        for split, path in files.items()
+    ]
+
+
+def find_split_files(folder: Path) -> dict[str, Path]:
+    """Return the label file of each split that the folder has.
+
+    Raises:
+        FileNotFoundError: if it has none.
+        ValueError: if it has two for one split, such as `valid.txt` and `dev.txt`.
+    """
+    found = {split: [folder / name for name in SPLIT_FILES[split] if (folder / name).is_file()] for split in SPLITS}
+    for split, paths in found.items():
+        if len(paths) > 1:
+            raise ValueError(f"'{folder}' has {' and '.join(p.name for p in paths)} for {split}; keep one of them.")
+    if not any(found.values()):
+        names = ", ".join(name for names in SPLIT_FILES.values() for name in names)
+        raise FileNotFoundError(f"'{folder}' holds no label file; expected at least one of {names}.")
+    return {split: paths[0] for split, paths in found.items() if paths}
+
+
+def sort_types(types: Iterable[str]) -> list[str]:
+    """Return PER, LOC, ORG, MISC (those that occur), then all others alphabetically."""
+    order = {entity_type: position for position, entity_type in enumerate(CONLL_TYPES)}
+    return sorted(types, key=lambda entity_type: (order.get(entity_type, len(order)), entity_type))
+
+
+def _find_types(path: Path, bio_format: BioFormat) -> set[str]:
+    """Return the types of all sentences that can be read; bad ones are reported when the rows are built."""
+    types: set[str] = set()
+    for block in iterate_bio_blocks(path):
+        with contextlib.suppress(ValueError):
+            sentence = parse_bio_block(block, bio_format)
+            types.update(split_tag(tag)[1] for tag in sentence.tags) if sentence else None
+    return types - {""}
+
+
+def _make_box_finder(folder: Path, files: dict[str, Path]) -> BoxFinder:
+    path, xml_folder = folder / "boxes.jsonl", folder / "xml"
+    if not path.is_file():
+        return make_voc_finder(xml_folder if xml_folder.is_dir() else None)
+    if xml_folder.is_dir():
+        raise ValueError(f"'{folder}' has both boxes.jsonl and xml/; keep one, so that each box has one source.")
+    records = read_boxes_jsonl(path)
+    unknown = sorted(records.keys() - _find_image_ids(files.values()))
+    if unknown:
+        raise ValueError(f"{path}: id {unknown[0]!r} ({len(unknown)} in all) is on no IMGID line; correct the id.")
+
+    def find_boxes(image_id: str, size: tuple[int, int] | None) -> BoxAnnotation | None:
+        return collect_boxes(records[image_id], size, path, image_id) if image_id in records else None
+
+    return find_boxes
+
+
+def _find_image_ids(paths: Iterable[Path]) -> set[str]:
+    prefix = IMAGE_ID_PREFIX.encode()
+    lines = (block.lines[0] for path in paths for block in iterate_bio_blocks(path))
+    return {line[len(prefix) :].decode("utf-8", "replace").strip() for line in lines if line.startswith(prefix)}

@@ -1,0 +1,160 @@
+"""Read gold boxes: Pascal-VOC files as Twitter-GMNER publishes them, and `boxes.jsonl` of a user's own folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from .schema import Box
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass
+class BoxAnnotation:
+    """The gold boxes of one image.
+
+    Attributes:
+        image_size: `(width, height)` in pixels, or None where the file does not say.
+        by_name: boxes of an entity, found by its tokens joined with spaces.
+        by_span: boxes of an entity, found by its word indices `(start, end)`, `end` exclusive.
+        needs_entities: whether boxes of no entity are an error.
+    """
+
+    image_size: tuple[int, int] | None = None
+    by_name: dict[str, list[Box]] = field(default_factory=dict)
+    by_span: dict[tuple[int, int], list[Box]] = field(default_factory=dict)
+    needs_entities: bool = False
+
+    def find(self, tokens: Sequence[str], start: int, end: int) -> list[Box]:
+        """Return the boxes of the entity `tokens[start:end]`; `[]` = it is not in the image (ungroundable)."""
+        return [*self.by_name.get(" ".join(tokens[start:end]), ()), *self.by_span.get((start, end), ())]
+
+    def check_all_found(self, tokens: Sequence[str], spans: Sequence[tuple[int, int]], where: str) -> None:
+        """Refuse boxes that belong to none of the sentence's entities, if `needs_entities`.
+
+        Raises:
+            ValueError: naming the first such box.
+        """
+        names = [" ".join(tokens[start:end]) for start, end in spans]
+        unknown = [*(self.by_name.keys() - set(names)), *(self.by_span.keys() - set(spans))]
+        if self.needs_entities and unknown:
+            raise ValueError(
+                f"{where}: boxes are given for {unknown[0]!r}, which is no entity of this sentence; its entities are"
+                f" {names} at {list(spans)} (words, end exclusive). Correct the name or span."
+            )
+
+
+def check_box(box: Sequence[float], image_size: Sequence[int] | None, where: str) -> Box:
+    """Return the box as floats if it is one.
+
+    The rule, which every box of Twitter-GMNER meets: `0 <= xmin < xmax <= width` and `0 <= ymin < ymax <= height`.
+
+    Args:
+        box: `[xmin, ymin, xmax, ymax]` in pixels.
+        image_size: `(width, height)`; None leaves the upper bounds unchecked.
+        where: file and entity, for the error text.
+
+    Raises:
+        ValueError: if a number is missing or not finite, the box has no area, or it leaves the image.
+    """
+    try:
+        numbers = [float(value) for value in box]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{where}: box {box!r} is not four numbers; expected [xmin, ymin, xmax, ymax] in pixels.")
+    xmin, ymin, xmax, ymax = numbers
+    if xmax <= xmin or ymax <= ymin:
+        raise ValueError(f"{where}: box {numbers} has no area; expected xmin < xmax and ymin < ymax. Swap or drop it.")
+    width, height = image_size or (math.inf, math.inf)
+    if min(xmin, ymin) < 0 or xmax > width or ymax > height:
+        raise ValueError(
+            f"{where}: box {numbers} leaves its image of width {width} and height {height}; clip the box to the image,"
+            " or correct the size."
+        )
+    return numbers
+
+
+def read_voc_file(path: Path) -> BoxAnnotation:
+    """Read one Pascal-VOC file; several objects of one name are several boxes of one entity.
+
+    The file's own name is the image id: `<filename>` inside is `<id>_region.jpg` in 765 files of Twitter-GMNER.
+
+    Raises:
+        ValueError: if the file is not XML, lacks a needed element, or holds a box that `check_box` refuses.
+    """
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path}: not a readable XML file ({error}); expected Pascal-VOC. Fetch it again.") from error
+    annotation = BoxAnnotation(image_size=_read_voc_size(root, path))
+    for voc_object in root.iter("object"):
+        name = voc_object.findtext("name")
+        if not name:
+            raise ValueError(f"{path}: an <object> without <name>; expected the entity's tokens joined with spaces.")
+        corners = [voc_object.findtext(f"bndbox/{corner}") for corner in CORNERS]
+        box = check_box(corners, annotation.image_size, f"{path}, object {name!r}")  # type: ignore[arg-type]
+        annotation.by_name.setdefault(name, []).append(box)
+    return annotation
+
+
+def read_boxes_jsonl(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Read `boxes.jsonl`: one `{"id", "name" or "start" and "end", "boxes"}` a line; boxes are checked on use.
+
+    Returns:
+        The records of each id.
+
+    Raises:
+        ValueError: naming the line that is not such an object.
+    """
+    records: dict[str, list[dict[str, Any]]] = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if line.strip():
+            record = _parse_box_record(line, f"{path}, line {number}")
+            records.setdefault(str(record["id"]), []).append(record)
+    return records
+
+
+def collect_boxes(
+    records: Iterable[dict[str, Any]], image_size: tuple[int, int] | None, path: Path, row_id: str
+) -> BoxAnnotation:
+    """Turn the `boxes.jsonl` records of one row into an annotation, checking each box."""
+    annotation = BoxAnnotation(image_size=image_size, needs_entities=True)
+    for record in records:
+        named = "name" in record
+        where = f"{path}, id {row_id!r}, " + (record["name"] if named else f"words {record['start']}-{record['end']}")
+        boxes = [check_box(box, image_size, where) for box in record["boxes"]]
+        if named:
+            annotation.by_name.setdefault(record["name"], []).extend(boxes)
+        else:
+            annotation.by_span.setdefault((record["start"], record["end"]), []).extend(boxes)
+    return annotation
+
+
+def _read_voc_size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:
+    width, height = root.findtext("size/width") or "0", root.findtext("size/height") or "0"
+    if not (width.strip().isdecimal() and height.strip().isdecimal()):
+        raise ValueError(f"{path}: <size> says {width!r} x {height!r}; expected whole numbers of pixels.")
+    size = int(width), int(height)
+    return size if all(size) else None
+
+
+def _parse_box_record(line: bytes, where: str) -> dict[str, Any]:
+    wanted = 'expected {"id": ..., "name": ..., "boxes": [[xmin, ymin, xmax, ymax]]}, or "start" and "end" for "name"'
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: {line!r} is not JSON ({error}); {wanted}.") from error
+    is_object = isinstance(record, dict) and "id" in record and isinstance(record.get("boxes"), list)
+    if not is_object or not (
+        isinstance(record.get("name"), str)
+        or (isinstance(record.get("start"), int) and isinstance(record.get("end"), int))
+    ):
+        raise ValueError(f"{where}: {line!r} lacks a part; {wanted}.")
+    return record

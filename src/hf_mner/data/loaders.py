@@ -1,0 +1,131 @@
+"""`load_mner_dataset`: any supported data set as a `DatasetDict` of `MnerExample` rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .folder_dataset import plan_folder
+from .images import index_images
+from .knowledge_columns import join_knowledge
+from .labels import bio_labels
+from .readers import DATASET_NAMES, DatasetSource, find_data_dir, find_file, get_source
+from .rows import LoadingPlan, OnError, find_image_folders, iterate_rows, list_types, make_voc_finder
+from .schema import mner_features
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+
+def load_mner_dataset(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    granularity: Literal["coarse", "fine"] = "coarse",
+    unify_types: bool = True,
+    knowledge: Literal["auto"] | Sequence[str] = "auto",
+    image_dir: str | os.PathLike[str] | None = None,
+    on_error: OnError = "raise",
+) -> DatasetDict:
+    """Load a data set from the files that its authors publish, or from your own folder.
+
+    The rows are those of `schema.mner_features`. `ner_tags` are the published tags (stray `I-` tags stay), `entities`
+    their conlleval reading. Everything is read anew at each call and held in memory; no cache can become stale.
+
+    Args:
+        name: `twitter2015`, `twitter2017`, `twitter_gmner`, `twitter_fmnerg`, `conll2003`, `wnut17`, `cp_mner`, or
+            `folder` (see `folder_dataset`).
+        data_dir: the folder that holds all published sets (default: the environment variable `HF_MNER_DATA`); for
+            `folder`, the user's own folder.
+        granularity: `"fine"` reads the 51 fine types of `twitter_fmnerg` instead of its 8 coarse ones.
+        unify_types: spell the fourth class `MISC` everywhere; False keeps the published `OTHER`.
+        knowledge: `"auto"` joins what lies under `<data_dir>/knowledge`: BLIP-2 captions become `knowledge.caption`;
+            ChatGPT's text (2015, 2017) or mPLUG-Owl's description (GMNER, FMNERG) becomes `knowledge.auxiliary`. A
+            list selects by folder name: `blip2_captions`, `chatgpt`, `mplug_owl_captions`; `[]` joins nothing.
+        image_dir: folder of `<id>.jpg` files; default: the folders `images/twitter*` and the like below `data_dir`.
+            A row whose image is not there has `image=None`.
+        on_error: `"raise"` stops at the first bad row; `"skip"` logs its place and goes on.
+
+    Returns:
+        The splits `train`, `validation` and `test` (`folder`: those that exist).
+
+    Raises:
+        ValueError: for an unknown name, option or knowledge source, and for a bad row.
+        FileNotFoundError: if a folder or file is missing.
+    """
+    if name not in DATASET_NAMES:
+        raise ValueError(f"Data set {name!r} is not known; choose one of {', '.join(DATASET_NAMES)}.")
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"`on_error={on_error!r}` is not known; choose 'raise' or 'skip'.")
+    if name == "folder":
+        if granularity != "coarse":
+            raise ValueError(f"`granularity={granularity!r}` is for 'twitter_fmnerg' only; leave it out for 'folder'.")
+        plans = plan_folder(find_data_dir(data_dir, name), unify_types, knowledge, image_dir)
+    else:
+        source = get_source(name, granularity)
+        plans = _plan_published(name, source, find_data_dir(data_dir, name), unify_types, knowledge, image_dir)
+    return _build(plans, on_error)
+
+
+def _plan_published(
+    name: str,
+    source: DatasetSource,
+    data_dir: Path,
+    use_unified: bool,
+    knowledge: Literal["auto"] | Sequence[str],
+    image_dir: str | os.PathLike[str] | None,
+) -> list[LoadingPlan]:
+    first = LoadingPlan(
+        name=name,
+        split="",
+        path=data_dir,
+        bio_format=source.bio_format,
+        published_types=source.types,
+        types=list_types(source.types, use_unified),
+        use_unified=use_unified,
+        images=index_images(find_image_folders(data_dir, source.image_folders, image_dir)),
+        find_boxes=make_voc_finder(_find_box_folder(data_dir, source)),
+        find_knowledge=lambda _: None,
+    )
+    return [
+        replace(
+            first,
+            split=split,
+            path=find_file(data_dir, relative),
+            find_knowledge=join_knowledge(name, source, data_dir, split, knowledge),
+        )
+        for split, relative in source.files.items()
+    ]
+
+
+def _find_box_folder(data_dir: Path, source: DatasetSource) -> Path | None:
+    if source.box_folder is None:
+        return None
+    folder = data_dir / source.box_folder
+    if not folder.is_dir():
+        raise FileNotFoundError(f"Box folder '{folder}' is missing; without it every entity would look ungroundable.")
+    return folder
+
+
+def _build(plans: Sequence[LoadingPlan], on_error: OnError) -> DatasetDict:
+    from datasets import DatasetDict
+
+    return DatasetDict({plan.split: _build_split(plan, on_error) for plan in plans})
+
+
+def _build_split(plan: LoadingPlan, on_error: OnError) -> Dataset:
+    from datasets import Dataset, NamedSplit
+
+    features = mner_features(plan.types)
+    index = {label: number for number, label in enumerate(bio_labels(plan.types))}
+    columns: dict[str, list[Any]] = {column: [] for column in features}
+    for row in iterate_rows(plan, on_error):
+        for column, values in columns.items():
+            values.append(row[column])
+    if not columns["id"]:
+        raise ValueError(f"'{plan.path}' holds no sentence that could be read; check the file and the log.")
+    columns["ner_tags"] = [[index[tag] for tag in tags] for tags in columns["ner_tags"]]
+    return Dataset.from_dict(columns, features=features, split=NamedSplit(plan.split))
