@@ -99,7 +99,9 @@ def encode_bio(spans: Iterable[tuple[int, int, str]], length: int) -> list[str]:
     tags = ["O"] * length
     for start, end, entity_type in spans:
         if not 0 <= start < end <= length:
-            raise ValueError(f"Span ({start}, {end}) does not fit a sentence of {length} words; need 0 <= start < end.")
+            raise ValueError(
+                f"Span ({start}, {end}) does not fit a sentence of {length} words; need 0 <= start < end."
+            )
         if any(tag != "O" for tag in tags[start:end]):
             raise ValueError(f"Span ({start}, {end}, {entity_type!r}) overlaps another; BIO tags cannot hold both.")
         tags[start:end] = [f"B-{entity_type}", *[f"I-{entity_type}"] * (end - start - 1)]
