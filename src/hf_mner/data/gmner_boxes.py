@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from .schema import Box
+
+logger = logging.getLogger(__name__)
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -23,7 +26,7 @@ class BoxAnnotation:
         image_size: `(width, height)` in pixels, or None where the file does not say.
         by_name: boxes of an entity, found by its tokens joined with spaces.
         by_span: boxes of an entity, found by its word indices `(start, end)`, `end` exclusive.
-        needs_entities: whether boxes of no entity are an error.
+        needs_entities: whether boxes of no entity are an error; else they are logged and left out.
     """
 
     image_size: tuple[int, int] | None = None
@@ -36,18 +39,24 @@ class BoxAnnotation:
         return [*self.by_name.get(" ".join(tokens[start:end]), ()), *self.by_span.get((start, end), ())]
 
     def check_all_found(self, tokens: Sequence[str], spans: Sequence[tuple[int, int]], where: str) -> None:
-        """Refuse boxes that belong to none of the sentence's entities, if `needs_entities`.
+        """Refuse boxes that belong to none of the sentence's entities, or only log them without `needs_entities`.
+
+        Twitter-GMNER v2.0 has no such box; other versions of a public set may.
 
         Raises:
             ValueError: naming the first such box.
         """
         names = [" ".join(tokens[start:end]) for start, end in spans]
         unknown = [*(self.by_name.keys() - set(names)), *(self.by_span.keys() - set(spans))]
-        if self.needs_entities and unknown:
-            raise ValueError(
-                f"{where}: boxes are given for {unknown[0]!r}, which is no entity of this sentence; its entities are"
-                f" {names} at {list(spans)} (words, end exclusive). Correct the name or span."
-            )
+        if not unknown:
+            return
+        message = (
+            f"{where}: boxes are given for {unknown[0]!r}, which is no entity of this sentence; its entities are"
+            f" {names} at {list(spans)} (words, end exclusive). Correct the name or span."
+        )
+        if self.needs_entities:
+            raise ValueError(message)
+        logger.warning("%s The boxes are left out.", message)
 
 
 def check_box(box: Sequence[float], image_size: Sequence[int] | None, where: str) -> Box:

@@ -66,7 +66,7 @@ _BLIP2_2015 = "knowledge/blip2_captions/twitter2015.txt"
 _BLIP2_2017 = "knowledge/blip2_captions/twitter2017.txt"
 _DEV = ("train", "dev", "test")
 _LABELS_2015 = (
-    "Tweets of Zhang et al. 2018 with the labels of the public MNER benchmark. The test and other splits hold `I-`"
+    "Tweets of Zhang et al. 2018 with the labels of the public MNER benchmark. Every split holds `I-`"
     " tags without a `B-` before them; `entities` reads them as conlleval does (they start an entity)."
 )
 _GMNER = "The tweets of Twitter-2015 and Twitter-2017, re-tokenised and grounded (Yu et al. 2023, Twitter10000 v2.0)."
