@@ -34,7 +34,7 @@ SOURCE_TYPES = {
     "random-items/buildings": "LOC",
 }
 KEYWORDS = {
-    "MISC": "film|movie|album|song|television series|tv series|sitcom|novel|video game|award|franchise of|cup|festival",
+    "MISC": "film|movie|album|song|television series|tv series|sitcom|novel|video game|award|franchise|cup|festival",
     "ORG": "band|team|club|company|corporation|university|college|league|association|network|label|party|brand"
     "|agency|organi[sz]ation|channel|newspaper|airline",
     "PER": "actor|actress|singer|rapper|player|politician|musician|businessman|businessperson|writer|president of"

@@ -1,11 +1,13 @@
 """Knowledge sources: a batch of examples in, one column of their knowledge out."""
 
 from hf_mner.knowledge.base import KnowledgeSource, add_knowledge, entity_mentions, knowledge_map
+from hf_mner.knowledge.captions import ImageCaptioner
 from hf_mner.knowledge.encyclopedia import Encyclopedia, EncyclopediaMatch, normalise_title
 
 __all__ = [
     "Encyclopedia",
     "EncyclopediaMatch",
+    "ImageCaptioner",
     "KnowledgeSource",
     "add_knowledge",
     "entity_mentions",

@@ -67,7 +67,8 @@ class Encyclopedia:
     letters find nothing, unless written in capitals (`US`).
 
     Several records under one name are ranked: those of `minor_sources` last, even behind aliases of other records;
-    then by rule; then by the number of words shared with the context; then by renown, see `_renown`. A record of a
+    then by rule; then by the number of words shared with the context; then those whose title holds all words of the
+    mention (`Brewers`: Milwaukee Brewers before the Baltimore Orioles); then by renown, see `_renown`. A record of a
     minor source whose title is one word, or whose text does not name its title, counts only if its text shares a word
     with the context: otherwise every surname would be a town.
 
@@ -176,7 +177,7 @@ class Encyclopedia:
     def _find(self, mention: str, context: str) -> EncyclopediaMatch | None:
         for key in dict.fromkeys((normalise_title(mention), normalise_title(split_hashtag(mention)))):
             candidates = [] if _is_too_common(mention, key) else self._candidates(mention, key)
-            best = _choose(candidates, content_words(context) - content_words(key)) if candidates else None
+            best = _choose(candidates, key, content_words(context) - content_words(key))
             if best is not None:
                 rule, record = best
                 return EncyclopediaMatch(mention, record.title, record.text, rule, record.source)
@@ -209,14 +210,16 @@ def content_words(text: str) -> set[str]:
     return {word for word in normalise_title(text).split() if len(word) > 2 and word not in _STOP_WORDS}
 
 
-def _choose(candidates: list[_Candidate], around: set[str]) -> _Candidate | None:
-    """Return the candidate that ranks highest given the words around the mention, or None if all are doubtful."""
+def _choose(candidates: list[_Candidate], key: str, around: set[str]) -> _Candidate | None:
+    """Return the candidate that ranks highest given the words around the mention, None without a trusted one."""
     order = ("exact", "normalised", "alias")
     ranked = []
     for rule, record in candidates:
         shared = len(around & content_words(record.text)) if around else 0
         if shared or not record.is_doubtful:
-            ranked.append(((not record.is_minor, -order.index(rule), shared, record.renown), (rule, record)))
+            is_named = set(key.split()).issubset(normalise_title(record.title).split())
+            rank = (not record.is_minor, -order.index(rule), shared, is_named, record.renown)
+            ranked.append((rank, (rule, record)))
     return max(ranked, key=lambda item: item[0])[1] if ranked else None
 
 
