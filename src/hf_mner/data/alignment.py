@@ -1,0 +1,116 @@
+"""From text to words and from words to sub-word tokens, and back to characters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# URLs stay whole, words keep inner apostrophes, hyphens and dots (O'Brien, Jean-Luc, U.S.), marks stand alone.
+WORD = re.compile(r"https?://\S+|\w+(?:['’.&-]\w+)*|[^\w\s]")
+
+
+class Word(NamedTuple):
+    """A word and its character offsets in the text it was cut from (`end` exclusive)."""
+
+    text: str
+    start: int
+    end: int
+
+
+class WordWindow(NamedTuple):
+    """A run of words that fits the encoder: first word, word after the last, token ids, first sub-word of each."""
+
+    first_word: int
+    end_word: int
+    input_ids: list[int]
+    first_subword_index: list[int]
+
+
+def split_words(text: str) -> list[Word]:
+    """Cut a text into words with character offsets; `#NBA` gives `#` and `NBA`, as in the Twitter data sets."""
+    return [Word(match.group(), *match.span()) for match in WORD.finditer(text)]
+
+
+def join_words(tokens: Sequence[str]) -> list[Word]:
+    """Give pre-tokenised words the character offsets they have in `" ".join(tokens)`."""
+    words, position = [], 0
+    for token in tokens:
+        words.append(Word(token, position, position + len(token)))
+        position += len(token) + 1
+    return words
+
+
+def subwords_of_words(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
+    """Tokenise pre-split words.
+
+    Args:
+        tokenizer: a fast tokenizer; byte-level ones must have been loaded with `add_prefix_space=True`.
+        texts: the words of each text.
+
+    Returns:
+        For each text and word the ids of its sub-words; never empty (a word that the tokenizer drops, such as a lone
+        no-break space, becomes the unknown token). Special tokens are not added, and words that look like one
+        (`[MASK]`) are read as plain text.
+    """
+    if not texts:
+        return []
+    encoded = tokenizer(
+        [list(words) for words in texts],
+        is_split_into_words=True,
+        add_special_tokens=False,
+        split_special_tokens=True,
+        truncation=False,
+        verbose=False,
+    )
+    grouped = []
+    for row, words in enumerate(texts):
+        pieces: list[list[int]] = [[] for _ in words]
+        for token_id, word in zip(encoded["input_ids"][row], encoded.word_ids(row), strict=True):
+            pieces[word].append(token_id)
+        grouped.append([ids or [tokenizer.unk_token_id] for ids in pieces])
+    return grouped
+
+
+def special_token_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Return the ids that the tokenizer puts before and after one text (`[CLS]`, `[SEP]` or `<s>`, `</s>`)."""
+    framed = tokenizer(tokenizer.mask_token)["input_ids"]
+    position = framed.index(tokenizer.mask_token_id)
+    return framed[:position], framed[position + 1 :]
+
+
+def window_words(
+    subwords: Sequence[list[int]],
+    frame: tuple[list[int], list[int]],
+    max_length: int,
+    overlap_words: int = 16,
+) -> list[WordWindow]:
+    """Cut one text into windows of whole words that fit the encoder.
+
+    Args:
+        subwords: sub-word ids of each word; a word longer than a window is cut to the window (its first sub-words
+            stay, which is all that word-level heads read).
+        frame: special tokens before and after, see `special_token_frame`.
+        max_length: tokens in a window, special tokens included.
+        overlap_words: words that neighbouring windows share, so that no entity is only seen at an edge.
+
+    Returns:
+        One window for a text that fits, more for a longer one; together they cover every word.
+    """
+    before, after = frame
+    room = max_length - len(before) - len(after)
+    windows: list[WordWindow] = []
+    first = 0
+    while True:
+        ids, index, word = list(before), [], first
+        while word < len(subwords) and (len(ids) - len(before) + len(subwords[word]) <= room or word == first):
+            index.append(len(ids))
+            ids.extend(subwords[word][:room])
+            word += 1
+        windows.append(WordWindow(first, word, [*ids, *after], index))
+        if word >= len(subwords):
+            return windows
+        first = max(first + 1, word - overlap_words)

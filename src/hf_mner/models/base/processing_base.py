@@ -1,0 +1,111 @@
+"""The protocol of every system's processor: examples to rows, rows to tensors, scores to entities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from transformers import BatchFeature, ProcessorMixin
+
+from hf_mner.data.collator import pad_rows
+from hf_mner.data.schema import MnerExample
+
+Row = dict[str, Any]  # one network input: unpadded lists, plus what `post_process_entities` needs to find its way back
+
+
+class MnerProcessor(ProcessorMixin):
+    """Turns `MnerExample`s into tensors and raw scores into entities.
+
+    A system reads an example in one or more `stages` (SCANNER: two). Each stage makes rows (`rows`), pads them
+    (`pad`), and reads the scores (`post_process_entities`), whose result is the input of the next stage.
+    """
+
+    stages: ClassVar[tuple[str, ...]] = ("recognition",)
+
+    def rows(self, examples: Sequence[MnerExample], stage: str, label2id: Mapping[str, int] | None = None) -> list[Row]:
+        """Tokenise examples for one stage, without padding; a long text gives several rows.
+
+        Args:
+            examples: the examples.
+            stage: one of `stages`.
+            label2id: classes; given, every row also holds its `labels`.
+        """
+        raise NotImplementedError
+
+    def post_process_entities(
+        self,
+        outputs: Sequence[Mapping[str, Any]],
+        rows: Sequence[Row],
+        examples: Sequence[MnerExample],
+        stage: str,
+        id2label: Mapping[int, str],
+        threshold: float = 0.0,
+    ) -> list[MnerExample]:
+        """Return copies of the examples whose `entities` are what this stage found.
+
+        Args:
+            outputs: for each row its slice of the model's output, NumPy arrays by field name.
+            rows: the rows that were scored, as `rows` made them.
+            examples: the examples that the rows were made of.
+            stage: one of `stages`.
+            id2label: the model's classes.
+            threshold: entities with a lower score are left out.
+        """
+        raise NotImplementedError
+
+    def pad_values(self) -> dict[str, int | float]:
+        """Name the fields that the model reads and the value that pads each (floats mark float fields)."""
+        raise NotImplementedError
+
+    def pad(self, rows: Sequence[Row]) -> BatchFeature:
+        """Stack rows to tensors; usable as a `data_collator`."""
+        return BatchFeature(pad_rows(rows, self.pad_values()))
+
+    def __call__(
+        self,
+        examples: MnerExample | Sequence[MnerExample],
+        stage: str | None = None,
+        label2id: Mapping[str, int] | None = None,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Tokenise and pad examples, one row for each (see `rows`, which also cuts texts that are too long).
+
+        Args:
+            examples: one example or several.
+            stage: one of `stages`; `None` = the first.
+            label2id: classes; given, the result also holds `labels`.
+            return_tensors: only `"pt"`.
+
+        Raises:
+            ValueError: if `return_tensors` is not `"pt"` or the stage is unknown.
+        """
+        if return_tensors != "pt":
+            raise ValueError(f"`return_tensors={return_tensors!r}` is not supported; use 'pt'.")
+        batch = [examples] if isinstance(examples, Mapping) else list(examples)
+        rows = self.rows(batch, self.check_stage(stage), label2id)
+        if not rows:
+            raise ValueError(
+                f"Stage {stage or self.stages[0]!r} has no input in these {len(batch)} examples;"
+                " stage 'recognition' needs examples with `entities`."
+            )
+        return self.pad(rows)
+
+    def check_stage(self, stage: str | None) -> str:
+        """Return `stage`, or the first stage for `None`; an unknown name is an error that lists the names."""
+        if stage is not None and stage not in self.stages:
+            raise ValueError(f"`stage={stage!r}` is not known; choose one of {', '.join(self.stages)}.")
+        return stage or self.stages[0]
+
+
+def check_tokens(examples: Sequence[MnerExample]) -> None:
+    """Refuse an example without words.
+
+    Raises:
+        ValueError: naming the example.
+    """
+    for position, example in enumerate(examples):
+        if not any(token.strip() for token in example["tokens"]):
+            name = example.get("id") or f"number {position}"
+            raise ValueError(
+                f"Example {name} has no words (`tokens={list(example['tokens'])!r}`); leave it out or give it text."
+            )

@@ -1,0 +1,1 @@
+"""SCANNER: span candidate detection, then recognition and grounding of each candidate with knowledge prompts."""

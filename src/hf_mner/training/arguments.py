@@ -1,0 +1,33 @@
+"""Training arguments: those of transformers, and what the systems add."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from hf_mner.layers.losses import DISTILLATIONS
+
+
+@dataclass
+class MnerTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` plus distillation and the heads' learning rate.
+
+    Adversarial weight perturbation (SCANNER, section 4.2) belongs here when it comes.
+
+    Args:
+        distillation: how far gold labels are trusted (SCANNER, Eq. 4 and Table 3): `none` (plain cross-entropy), `half`
+            (a_i = 0.5), `full` (a_i = 0) or `tyt` (a_i = the teacher's probability of the gold class).
+        head_learning_rate: learning rate of every parameter outside the pretrained encoders; `None` = the same.
+    """
+
+    distillation: str = field(default="none", metadata={"help": f"One of {', '.join(DISTILLATIONS)}."})
+    head_learning_rate: float | None = field(default=None, metadata={"help": "Learning rate of the heads."})
+
+    def __post_init__(self):
+        """Check the added fields, then those of transformers."""
+        if self.distillation not in DISTILLATIONS:
+            raise ValueError(
+                f"`distillation={self.distillation!r}` is not known; choose one of {', '.join(DISTILLATIONS)}."
+            )
+        super().__post_init__()

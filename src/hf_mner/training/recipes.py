@@ -1,0 +1,161 @@
+"""Recipes: one YAML file for each system and data set, parsed strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassFieldValidationError
+
+from hf_mner.layers.losses import Distillation
+
+
+@strict
+@dataclass(kw_only=True)
+class StageRecipe:
+    """How one stage is trained (SCANNER, Tables 9 and 10).
+
+    Args:
+        epochs: passes over the training rows.
+        batch_size: rows in one update.
+        learning_rate: of the encoder; linear decay to 0.
+        weight_decay: of AdamW, not on biases and normalisation.
+        head_learning_rate: of the classifiers; `None` = the encoder's.
+        warmup: share of the updates over which the learning rate rises.
+        distillation: Eq. 4; anything but `none` first trains a teacher with the same settings.
+        max_length: tokens in a row or prompt.
+        bf16: bfloat16 autocast.
+    """
+
+    epochs: float | int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float | int
+    head_learning_rate: float | None = None
+    warmup: float | int = 0.0
+    distillation: Distillation = "none"
+    max_length: int = 256
+    bf16: bool = False
+
+
+@strict
+@dataclass(kw_only=True)
+class RecognitionRecipe(StageRecipe):
+    """Stage 2 in addition.
+
+    Args:
+        max_objects: objects in a prompt (Table 10).
+        grounding_weight: lambda of Eq. 3.
+        knowledge: the parts that go into the prompt, see `ScannerProcessor`.
+        knowledge_dropout: share of the training tweets that are shown without knowledge, so that the model also works
+            with text alone (0 in the paper).
+        num_shared_layers: start from stage 1 and keep its embeddings and this many lower layers (`None` in the paper).
+    """
+
+    max_objects: int = 15
+    grounding_weight: float | int = 0.0
+    knowledge: list[Literal["encyclopedia", "auxiliary", "caption", "objects"]] = field(
+        default_factory=lambda: ["encyclopedia", "caption", "objects"]
+    )
+    knowledge_dropout: float | int = 0.0
+    num_shared_layers: int | None = None
+
+
+@strict
+@dataclass(kw_only=True)
+class CrossFittingRecipe:
+    """How `non-entity` examples are collected (section 4.2): train on all folds but one, propose on that one.
+
+    Args:
+        folds: number of folds; 4 in the paper, 0 = no `non-entity` class.
+        epochs: passes of each fold's model; `None` = as stage 1.
+    """
+
+    folds: int = 4
+    epochs: float | int | None = None
+
+
+@strict
+@dataclass(kw_only=True)
+class ScannerRecipe:
+    """Everything that a SCANNER training depends on.
+
+    Args:
+        system: `scanner`.
+        dataset: a name that `load_mner_dataset` knows.
+        backbone: the text encoder of both stages.
+        detection: stage 1.
+        recognition: stage 2.
+        cross_fitting: the `non-entity` examples.
+        seed: of everything.
+        granularity: types of `twitter_fmnerg`.
+        knowledge: knowledge files to join, folder names of `<data-dir>/knowledge`.
+        encyclopedia: JSON lines of the encyclopedia, relative to the data folder; `None` = no look-up.
+        train_splits: the splits that are trained on; more than `train` means no choice by validation score.
+    """
+
+    system: Literal["scanner"]
+    dataset: str
+    backbone: str
+    detection: StageRecipe
+    recognition: RecognitionRecipe
+    cross_fitting: CrossFittingRecipe
+    seed: int = 42
+    granularity: Literal["coarse", "fine"] = "coarse"
+    knowledge: list[str] = field(default_factory=list)
+    encyclopedia: str | None = None
+    train_splits: list[str] = field(default_factory=lambda: ["train"])
+
+
+def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ScannerRecipe:
+    """Read a recipe.
+
+    Args:
+        path: the YAML file.
+        overrides: values that replace the file's, by dotted key (`{"recognition.epochs": 3}`).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a key is unknown or missing, or a value has the wrong type; the message names it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"Recipe {path} does not exist; the package's recipes lie in `recipes/<system>/`.")
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"Recipe {path} holds {type(values).__name__}, expected a mapping of keys to values.")
+    for key, value in (overrides or {}).items():
+        set_dotted(values, key, value)
+    return parse_recipe(values, ScannerRecipe, str(path))
+
+
+def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set `values["a"]["b"]` for the key `"a.b"`."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+    values[last] = value
+
+
+def parse_recipe(values: Mapping[str, Any], recipe_class: type, where: str) -> Any:
+    """Build a recipe dataclass from a mapping; leftovers, gaps and wrong types are errors that name the key."""
+    known = {item.name for item in fields(recipe_class)}
+    unused = sorted(set(values) - known)
+    if unused:
+        raise ValueError(f"Recipe {where} has keys that nothing reads: {unused}. Known keys: {sorted(known)}.")
+    hints = get_type_hints(recipe_class)
+    parsed = {
+        key: parse_recipe(value, hints[key], f"{where}, {key}") if is_dataclass(hints[key]) else value
+        for key, value in values.items()
+    }
+    try:
+        return recipe_class(**parsed)
+    except StrictDataclassFieldValidationError as error:
+        hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if "float" in str(error) else ""
+        raise ValueError(f"Recipe {where}: {error}{hint}") from error
+    except TypeError as error:
+        raise ValueError(f"Recipe {where} is not complete: {error}.") from error

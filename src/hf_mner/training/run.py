@@ -1,0 +1,92 @@
+"""From a recipe and a data folder to a trained checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from transformers import PreTrainedModel, TrainerCallback
+
+from hf_mner.data.loaders import load_mner_dataset
+from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.base import KnowledgeSource
+from hf_mner.knowledge.encyclopedia import Encyclopedia
+
+from .recipes import ScannerRecipe
+from .scanner import ScannerTraining
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def train_from_recipe(
+    recipe: ScannerRecipe,
+    output_dir: str | Path,
+    data_dir: str | Path | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> PreTrainedModel:
+    """Train what a recipe describes; a run that was stopped goes on where it was.
+
+    Args:
+        recipe: see `load_recipe`.
+        output_dir: receives the checkpoint, every stage, and the recipe as it was run (`recipe.yaml`).
+        data_dir: see `load_mner_dataset`.
+        callbacks: passed to every trainer.
+
+    Raises:
+        ValueError: if `output_dir` already holds the run of another recipe.
+    """
+    claim_folder(Path(output_dir), recipe)
+    dataset = load_mner_dataset(
+        recipe.dataset, data_dir, granularity=recipe.granularity, knowledge=recipe.knowledge
+    )
+    training = ScannerTraining(
+        recipe,
+        train=[example for split in recipe.train_splits for example in examples_of(dataset[split])],
+        validation=[] if "validation" in recipe.train_splits else examples_of(dataset["validation"]),
+        types=entity_types(dataset["train"]),
+        output_dir=output_dir,
+        sources=knowledge_sources(recipe, data_dir),
+        callbacks=callbacks,
+    )
+    return training.run()
+
+
+def claim_folder(folder: Path, recipe: ScannerRecipe) -> None:
+    """Write the recipe into its output folder, or refuse a folder that holds the run of another recipe."""
+    text = yaml.safe_dump(recipe_values(recipe), sort_keys=False)
+    path = folder / "recipe.yaml"
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{folder} holds the run of another recipe (see {path}); choose another output folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def recipe_values(recipe: Any) -> dict[str, Any]:
+    """Return a recipe as plain nested dictionaries."""
+    return {
+        name: recipe_values(value) if hasattr(value, "__dataclass_fields__") else value
+        for name, value in vars(recipe).items()
+    }
+
+
+def knowledge_sources(recipe: ScannerRecipe, data_dir: str | Path | None = None) -> list[KnowledgeSource]:
+    """Open the knowledge sources that a recipe names."""
+    if recipe.encyclopedia is None:
+        return []
+    folder = Path(data_dir or os.environ.get("HF_MNER_DATA") or ".")
+    return [Encyclopedia.from_jsonl(folder / recipe.encyclopedia)]
+
+
+def examples_of(dataset: Dataset) -> list[MnerExample]:
+    """Return the rows of a data set as examples, without their images (text systems read none)."""
+    return dataset.remove_columns("image").to_list()
+
+
+def entity_types(dataset: Dataset) -> list[str]:
+    """Return the entity types of a data set in the order of its labels."""
+    names = dataset.features["ner_tags"].feature.names
+    return [name[2:] for name in names if name.startswith("B-")]

@@ -1,0 +1,335 @@
+"""How SCANNER is trained: teacher, stage 1, cross-fitted non-entities, stage 2, and both joined in one checkpoint."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedModel, TrainerCallback, set_seed
+from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+
+from hf_mner.data.labels import decode_bio
+from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.base import KnowledgeSource, add_knowledge
+from hf_mner.metrics import score_spans
+from hf_mner.models.base.backbones import resolve_backbone
+from hf_mner.models.base.processing_base import Row
+from hf_mner.models.base.recognition import run_rows
+from hf_mner.models.scanner.configuration_scanner import NON_ENTITY, SPAN_LABELS
+from hf_mner.models.scanner.modeling_scanner import (
+    ScannerForEntityRecognition,
+    ScannerForMultimodalNer,
+    ScannerForSpanDetection,
+)
+from hf_mner.models.scanner.processing_scanner import ScannerProcessor
+
+from .arguments import MnerTrainingArguments
+from .recipes import ScannerRecipe, StageRecipe
+from .trainer import TrustYourTeacherTrainer
+
+logger = logging.getLogger(__name__)
+
+
+class ScannerTraining:
+    """One SCANNER training in one folder; every finished step is kept and not done again.
+
+    Args:
+        recipe: what to train.
+        train: training examples.
+        validation: examples that choose the best epoch; empty = the last epoch is kept.
+        types: the entity types, in the order of the classes.
+        output_dir: receives `detection-teacher/`, `detection/`, `non-entities.json`, `recognition-teacher/`,
+            `recognition/` and, at its top, the joined checkpoint.
+        sources: knowledge sources, asked for what the examples lack (an encyclopedia is asked for every candidate).
+        callbacks: passed to every trainer.
+    """
+
+    def __init__(
+        self,
+        recipe: ScannerRecipe,
+        train: Sequence[MnerExample],
+        validation: Sequence[MnerExample],
+        types: Sequence[str],
+        output_dir: str | Path,
+        sources: Sequence[KnowledgeSource] = (),
+        callbacks: Sequence[TrainerCallback] = (),
+    ):
+        self.recipe, self.train, self.validation = recipe, list(train), list(validation)
+        self.output_dir, self.sources, self.callbacks = Path(output_dir), list(sources), list(callbacks)
+        classes = [*types, NON_ENTITY] if recipe.cross_fitting.folds else list(types)
+        self.id2label = dict(enumerate(classes))
+        self.label2id = {name: index for index, name in enumerate(classes)}
+        self.processor = scanner_processor(recipe)
+
+    def run(self) -> ScannerForMultimodalNer:
+        """Train what is not trained yet, join both stages, save them to `output_dir`, and return the model."""
+        detection = self.with_teacher("detection", self.recipe.detection, self.detection_stage)
+        recognition = self.with_teacher("recognition", self.recipe.recognition, self.recognition_stage)
+        model = ScannerForMultimodalNer.from_stages(
+            detection, recognition, num_shared_layers=self.recipe.recognition.num_shared_layers
+        )
+        model.save_pretrained(self.output_dir)
+        self.processor.save_pretrained(self.output_dir)
+        return model.eval()
+
+    def with_teacher(
+        self, name: str, stage: StageRecipe, train: Callable[..., PreTrainedModel]
+    ) -> PreTrainedModel:
+        """Train a stage, and before it, where the recipe distils, its teacher with plain cross-entropy."""
+        teacher = None
+        if stage.distillation != "none":
+            teacher = train(f"{name}-teacher", replace(stage, distillation="none"))
+        return train(name, stage, teacher=teacher)
+
+    # ------------------------------------------------------------------------------------------------ stage 1
+
+    def detection_stage(
+        self, name: str, stage: StageRecipe, teacher: PreTrainedModel | None = None
+    ) -> ScannerForSpanDetection:
+        """Train stage 1 on all training examples, or load it where it is finished."""
+        return self.fit_detection(name, stage, self.train, self.validation, teacher)
+
+    def fit_detection(
+        self,
+        name: str,
+        stage: StageRecipe,
+        train: Sequence[MnerExample],
+        validation: Sequence[MnerExample],
+        teacher: PreTrainedModel | None = None,
+    ) -> ScannerForSpanDetection:
+        """Train a span detector; validation examples choose the best epoch."""
+        folder = self.output_dir / name
+        if (folder / "model.safetensors").is_file():
+            return ScannerForSpanDetection.from_pretrained(folder, dtype=torch.float32).eval()
+        set_seed(self.recipe.seed)
+        model = ScannerForSpanDetection.from_backbones(
+            self.recipe.backbone,
+            vocab_size=len(self.processor.tokenizer),
+            id2label=self.id2label,
+            label2id=self.label2id,
+        )
+        rows = self.processor.rows(train, "detection", self.label2id)
+        validation_rows = self.processor.rows(validation, "detection", self.label2id) if validation else []
+        self.fit(model, folder, stage, rows, validation_rows, score_detection, teacher)
+        return model.eval()
+
+    def propose(self, detector: ScannerForSpanDetection, examples: Sequence[MnerExample]) -> list[list[tuple]]:
+        """Return the spans that a detector proposes for each example."""
+        rows = self.processor.rows(examples, "detection")
+        candidates = self.processor.candidates(run_rows(detector, self.processor, rows, 32), rows, examples)
+        return [[(span["start"], span["end"]) for span in spans] for spans in candidates]
+
+    def non_entities(self) -> list[list[tuple]]:
+        """Return, for each training example, the spans that stage 1 wrongly proposes for it when not trained on it.
+
+        Source: SCANNER, section 4.2 ("dividing the training set into four folds in stage 1 and validating each fold").
+        """
+        folds = self.recipe.cross_fitting.folds
+        if not folds:
+            return [[] for _ in self.train]
+        path = self.output_dir / "non-entities.json"
+        if not path.is_file():
+            order = list(range(len(self.train)))
+            random.Random(self.recipe.seed).shuffle(order)
+            wrong: list[list[tuple]] = [[] for _ in self.train]
+            for fold in range(folds):
+                held_out = order[fold::folds]
+                for index, spans in zip(held_out, self.cross_fit(fold, held_out), strict=True):
+                    wrong[index] = spans
+            path.write_text(json.dumps(wrong))
+        return [[tuple(span) for span in spans] for spans in json.loads(path.read_text())]
+
+    def cross_fit(self, fold: int, held_out: Sequence[int]) -> list[list[tuple]]:
+        """Train a detector without the held-out examples and return what it wrongly proposes for them."""
+        path = self.output_dir / f"non-entities-fold-{fold}.json"
+        if not path.is_file():
+            stage = replace(
+                self.recipe.detection,
+                distillation="none",
+                epochs=self.recipe.cross_fitting.epochs or self.recipe.detection.epochs,
+            )
+            excluded = set(held_out)
+            rest = [example for index, example in enumerate(self.train) if index not in excluded]
+            detector = self.fit_detection(f"detection-fold-{fold}", stage, rest, [])
+            examples = [self.train[index] for index in held_out]
+            proposed = self.propose(detector, examples)
+            wrong = [sorted(set(p) - gold_spans(e)) for p, e in zip(proposed, examples, strict=True)]
+            path.write_text(json.dumps(wrong))
+        return json.loads(path.read_text())
+
+    # ------------------------------------------------------------------------------------------------ stage 2
+
+    def recognition_stage(
+        self, name: str, stage: StageRecipe, teacher: PreTrainedModel | None = None
+    ) -> ScannerForEntityRecognition:
+        """Train stage 2 on gold entities and cross-fitted non-entities, or load it where it is finished."""
+        folder = self.output_dir / name
+        if (folder / "model.safetensors").is_file():
+            return ScannerForEntityRecognition.from_pretrained(folder, dtype=torch.float32).eval()
+        detector = self.detection_stage("detection", self.recipe.detection)
+        train_rows, validation_rows = self.training_prompts(), self.validation_prompts(detector)
+        set_seed(self.recipe.seed)
+        model = self.new_recognition(detector)
+        gold = sum(len(example["entities"]) for example in self.validation)
+        self.fit(model, folder, stage, train_rows, validation_rows, recognition_scorer(self.label2id, gold), teacher)
+        return model.eval()
+
+    def new_recognition(self, detector: ScannerForSpanDetection) -> ScannerForEntityRecognition:
+        """Build stage 2 from the backbone (the paper) or from stage 1 with shared lower layers."""
+        recipe = self.recipe.recognition
+        fields: dict[str, Any] = {
+            "id2label": self.id2label,
+            "label2id": self.label2id,
+            "grounding_weight": recipe.grounding_weight,
+        }
+        if recipe.num_shared_layers is not None:
+            return ScannerForEntityRecognition.from_span_detection(detector, recipe.num_shared_layers, **fields)
+        return ScannerForEntityRecognition.from_backbones(
+            self.recipe.backbone, vocab_size=len(self.processor.tokenizer), **fields
+        )
+
+    def training_prompts(self) -> list[Row]:
+        """Build the prompts of all gold entities and non-entities."""
+        examples = []
+        for example, spans in zip(self.train, self.non_entities(), strict=True):
+            wrong = [{"start": start, "end": end, "type": NON_ENTITY, "boxes": []} for start, end in spans]
+            examples.append({**example, "entities": [*example["entities"], *wrong]})
+        examples = drop_knowledge(
+            add_knowledge(examples, self.sources), self.recipe.recognition.knowledge_dropout, self.recipe.seed
+        )
+        return self.processor.rows(examples, "recognition", self.label2id)
+
+    def validation_prompts(self, detector: ScannerForSpanDetection) -> list[Row]:
+        """Build the prompts of what stage 1 proposes for the validation examples, labelled by the gold entities."""
+        if not self.validation:
+            return []
+        fallback = NON_ENTITY if NON_ENTITY in self.label2id else None
+        examples = []
+        for example, spans in zip(self.validation, self.propose(detector, self.validation), strict=True):
+            gold = {(entity["start"], entity["end"]): entity for entity in example["entities"]}
+            wrong = {"type": fallback, "boxes": []}
+            entities = [{**gold.get(span, wrong), "start": span[0], "end": span[1]} for span in spans]
+            examples.append({**example, "entities": [entity for entity in entities if entity["type"]]})
+        return self.processor.rows(add_knowledge(examples, self.sources), "recognition", self.label2id)
+
+    # ------------------------------------------------------------------------------------------------ both
+
+    def fit(
+        self,
+        model: PreTrainedModel,
+        folder: Path,
+        stage: StageRecipe,
+        rows: Sequence[Row],
+        validation_rows: Sequence[Row],
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]],
+        teacher: PreTrainedModel | None,
+    ) -> None:
+        """Train a model on rows, keep the epoch with the best validation F1, and save it to `folder`."""
+        arguments = stage_arguments(stage, folder, self.recipe.seed, chooses_best=bool(validation_rows))
+        trainer = TrustYourTeacherTrainer(
+            model,
+            arguments,
+            processing_class=self.processor,
+            train_dataset=list(rows),
+            eval_dataset=list(validation_rows) or None,
+            compute_metrics=compute_metrics,
+            teacher=teacher,
+            callbacks=list(self.callbacks),
+        )
+        checkpoints = folder / "checkpoints"
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+        (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+        model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+
+def scanner_processor(recipe: ScannerRecipe) -> ScannerProcessor:
+    """Build the processor that a recipe describes."""
+    recognition = recipe.recognition
+    tokenizer = AutoTokenizer.from_pretrained(resolve_backbone(recipe.backbone), add_prefix_space=True)
+    return ScannerProcessor(
+        tokenizer,
+        max_length=recognition.max_length,
+        detection_max_length=recipe.detection.max_length,
+        max_objects=recognition.max_objects,
+        knowledge=recognition.knowledge,
+        grounding_threshold=0.5 if recognition.grounding_weight else None,
+    )
+
+
+def stage_arguments(stage: StageRecipe, folder: Path, seed: int, chooses_best: bool) -> MnerTrainingArguments:
+    """Translate a stage of a recipe to training arguments."""
+    return MnerTrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        num_train_epochs=stage.epochs,
+        per_device_train_batch_size=stage.batch_size,
+        per_device_eval_batch_size=64,
+        learning_rate=stage.learning_rate,
+        head_learning_rate=stage.head_learning_rate,
+        weight_decay=stage.weight_decay,
+        warmup_steps=stage.warmup,
+        distillation=stage.distillation,
+        bf16=stage.bf16,
+        use_cpu=not torch.accelerator.is_available(),
+        seed=seed,
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch" if chooses_best else "no",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=chooses_best,
+        metric_for_best_model="f1" if chooses_best else None,
+        greater_is_better=True if chooses_best else None,
+        logging_strategy="epoch",
+        disable_tqdm=False,
+        dataloader_pin_memory=False,
+    )
+
+
+def score_detection(prediction: EvalPrediction) -> dict[str, float]:
+    """Score stage 1 by exact spans, whatever their type."""
+    predicted, gold = [], []
+    for scores, labels in zip(prediction.predictions, prediction.label_ids, strict=True):
+        real = labels != -100
+        predicted.append(label_spans(scores[real].argmax(-1)))
+        gold.append(label_spans(labels[real]))
+    scores = score_spans(predicted, gold, typed=False)
+    return {name: scores[name] for name in ("precision", "recall", "f1")}
+
+
+def label_spans(labels: np.ndarray) -> list:
+    """Decode indices of `SPAN_LABELS` to spans."""
+    return decode_bio(["O" if label == 0 else f"{SPAN_LABELS[label]}-span" for label in labels])
+
+
+def recognition_scorer(label2id: dict[str, int], num_gold: int) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Return a function that scores stage 2 by typed entities, counting those that stage 1 missed."""
+    non_entity = label2id.get(NON_ENTITY, -1)
+
+    def score(prediction: EvalPrediction) -> dict[str, float]:
+        scores = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+        best = scores.argmax(-1)
+        proposed = best != non_entity
+        right = int((proposed & (best == prediction.label_ids)).sum())
+        precision, recall = right / max(int(proposed.sum()), 1), right / max(num_gold, 1)
+        f1 = 2 * precision * recall / (precision + recall) if right else 0.0
+        return {"precision": precision, "recall": recall, "f1": f1}
+
+    return score
+
+
+def gold_spans(example: MnerExample) -> set[tuple]:
+    """Return the boundaries of an example's gold entities."""
+    return {(entity["start"], entity["end"]) for entity in example["entities"]}
+
+
+def drop_knowledge(examples: Sequence[MnerExample], share: float, seed: int) -> list[MnerExample]:
+    """Return the examples, a random share of them without knowledge."""
+    generator = random.Random(seed)
+    return [{**example, "knowledge": None} if generator.random() < share else example for example in examples]

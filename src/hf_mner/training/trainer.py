@@ -1,0 +1,137 @@
+"""The one trainer of all systems: `transformers.Trainer` with Trust Your Teacher and a learning rate for the heads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, Trainer
+
+from hf_mner.layers.losses import trust_your_teacher_loss
+from hf_mner.models.base.processing_base import MnerProcessor, Row
+from hf_mner.models.base.recognition import run_rows
+
+from .arguments import MnerTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+
+class TrustYourTeacherTrainer(Trainer):
+    """Trains on rows of a processor, blending gold labels with a teacher's predictions (SCANNER, Eq. 4).
+
+    The teacher reads every training row once, without dropout, before training starts; its scores stay in memory
+    beside the rows. The grounding loss never sees the teacher.
+
+    Args:
+        teacher: a trained model of the same task, or its folder; needed unless `args.distillation` is `"none"`.
+        train_dataset: rows, as `processor.rows(examples, stage, label2id)` makes them.
+        processing_class: the processor; its `pad` is the collator.
+        args: with `distillation` and `head_learning_rate`.
+        kwargs: everything else that `Trainer` takes.
+
+    Raises:
+        ValueError: if a teacher is needed and missing, or has other labels.
+    """
+
+    # `compute_loss` returns a mean over the micro-batch, so accumulation must divide it (transformers issue 47688).
+    loss_is_scaled_for_ga = False
+    args: MnerTrainingArguments
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: MnerTrainingArguments,
+        *,
+        processing_class: MnerProcessor,
+        train_dataset: Sequence[Row] | None = None,
+        teacher: PreTrainedModel | str | Path | None = None,
+        **kwargs,
+    ):
+        if args.distillation != "none" and train_dataset is not None:
+            teacher = load_teacher(teacher, model, args)
+            train_dataset = with_teacher_logits(train_dataset, teacher, processing_class, args)
+        args.remove_unused_columns = False  # rows hold their origin, which the collator leaves out
+        args.label_names = ["labels"]
+        super().__init__(
+            model,
+            args,
+            data_collator=processing_class.pad,
+            processing_class=processing_class,
+            train_dataset=train_dataset,
+            **kwargs,
+        )
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ARG002 Trainer's own
+        """Return the model's loss, or Eq. 4 plus the weighted grounding loss where a teacher was read."""
+        teacher_logits = inputs.pop("teacher_logits", None)
+        outputs = model(**inputs)
+        loss = outputs.loss
+        if teacher_logits is not None:
+            loss = trust_your_teacher_loss(outputs.logits, teacher_logits, inputs["labels"], self.args.distillation)
+            if outputs.get("grounding_loss") is not None:
+                loss = loss + self.model.config.grounding_weight * outputs.grounding_loss
+        return (loss, outputs) if return_outputs else loss
+
+    def create_optimizer(self, model=None):
+        """Build AdamW with the heads' own learning rate; biases and normalisation do not decay."""
+        if self.optimizer is None:
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = optimizer_class(self.parameter_groups(model or self.model), **options)
+        return self.optimizer
+
+    def parameter_groups(self, model: torch.nn.Module) -> list[dict[str, Any]]:
+        """Split the trainable parameters by encoder or head and by weight decay."""
+        decaying = set(self.get_decay_parameter_names(model))
+        rates = {False: self.args.learning_rate, True: self.args.head_learning_rate or self.args.learning_rate}
+        groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                key = (is_head(name), name in decaying)
+                groups.setdefault(key, []).append(parameter)
+        return [
+            {"params": parameters, "lr": rates[head], "weight_decay": self.args.weight_decay if decays else 0.0}
+            for (head, decays), parameters in groups.items()
+        ]
+
+
+def is_head(name: str) -> bool:
+    """Tell whether a parameter belongs to no pretrained encoder (whose modules end in `_model`)."""
+    return not any(part.endswith("_model") for part in name.split("."))
+
+
+def load_teacher(
+    teacher: PreTrainedModel | str | Path | None, student: PreTrainedModel, args: MnerTrainingArguments
+) -> PreTrainedModel:
+    """Return the teacher in evaluation mode, checked against the student's labels."""
+    if teacher is None:
+        raise ValueError(
+            f"`distillation={args.distillation!r}` needs a teacher; pass `teacher=` a trained model or its folder,"
+            " or train one first with `distillation='none'`."
+        )
+    if isinstance(teacher, (str, Path)):
+        teacher = type(student).from_pretrained(teacher, dtype=torch.float32)
+    if teacher.config.label2id != student.config.label2id:
+        raise ValueError(
+            f"The teacher's labels are {sorted(teacher.config.label2id)} and the student's"
+            f" {sorted(student.config.label2id)}, or their order differs; use a teacher trained with the same labels."
+        )
+    return teacher.to(args.device).eval()
+
+
+def with_teacher_logits(
+    rows: Sequence[Row], teacher: PreTrainedModel, processor: MnerProcessor, args: MnerTrainingArguments
+) -> list[Row]:
+    """Return copies of the rows that hold the teacher's scores, cut to the row's own length."""
+    logger.info("The teacher reads %d training rows.", len(rows))
+    unlabelled = [{name: value for name, value in row.items() if name not in ("labels", "overlaps")} for row in rows]
+    outputs = run_rows(teacher, processor, unlabelled, args.per_device_eval_batch_size)
+    scored = []
+    for row, output in zip(rows, outputs, strict=True):
+        logits = output["logits"]
+        if logits.ndim > 1:  # one score for each word: drop the padding of the batch
+            logits = logits[: len(row["labels"])]
+        scored.append({**row, "teacher_logits": logits.tolist()})
+    return scored
