@@ -283,8 +283,12 @@ def _parse_json(line: str, place: str) -> dict[str, Any]:
     title = record.get("title") if isinstance(record, dict) else None
     if not isinstance(title, str) or not title.strip():
         raise ValueError(f"{place}: expected an object with a non-empty `title`, got {line.strip()[:80]!r}.")
-    if not isinstance(record.get("aliases") or [], list):
-        raise ValueError(f"{place}: `aliases` must be a list of strings, got {record['aliases']!r}.")
+    aliases = record.get("aliases") or []
+    if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
+        raise ValueError(f"{place}: `aliases` must be a list of strings, got {aliases!r}.")
+    for key in ("description", "short", "qid", "source"):
+        if not isinstance(record.get(key) or "", str):
+            raise ValueError(f"{place}: `{key}` must be a string, got {record[key]!r}.")
     return record
 
 

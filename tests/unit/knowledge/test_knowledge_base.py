@@ -1,0 +1,114 @@
+"""How the values of sources get into examples."""
+
+import pytest
+
+from hf_mner.knowledge import add_knowledge, entity_mentions, knowledge_map
+
+
+class Caption:
+    column = "caption"
+    needs_entities = False
+
+    def __init__(self, word="new"):
+        self.word, self.calls = word, []
+
+    def __call__(self, examples):
+        self.calls.append([example["id"] for example in examples])
+        return [f"{self.word} {example['id']}" for example in examples]
+
+
+class Echo:
+    """Reads what another source wrote."""
+
+    column = "auxiliary"
+    needs_entities = False
+
+    def __call__(self, examples):
+        return [example["knowledge"]["caption"].upper() for example in examples]
+
+
+class Mentions:
+    column = "encyclopedia"
+    needs_entities = True
+
+    def __call__(self, examples):
+        return [[{"mention": name, "title": name, "text": ""} for name in entity_mentions(row)] for row in examples]
+
+
+def examples():
+    return [
+        {"id": "1", "tokens": ["a", "b"], "entities": [{"start": 0, "end": 2, "type": "PER", "boxes": []}]},
+        {"id": "2", "tokens": ["c"], "entities": [], "knowledge": {"caption": "old", "similarity": 0.5}},
+        {"id": "3", "tokens": ["d"], "entities": [], "knowledge": {"caption": None}},
+        {"id": "4", "tokens": ["e"], "entities": [], "knowledge": None},
+    ]
+
+
+def test_values_are_added_and_the_input_stays():
+    rows = examples()
+    filled = add_knowledge(rows, [Caption(), Mentions()])
+    assert rows == examples()
+    assert [row["knowledge"]["caption"] for row in filled] == ["new 1", "old", "new 3", "new 4"]
+    assert filled[0]["knowledge"]["encyclopedia"][0]["mention"] == "a b"
+    assert filled[1]["knowledge"]["similarity"] == 0.5
+
+
+def test_a_source_sees_only_what_lacks_its_value():
+    caption = Caption()
+    filled = add_knowledge(examples(), [caption])
+    assert caption.calls == [["1", "3", "4"]]
+    add_knowledge(filled, [caption])
+    assert len(caption.calls) == 1  # nothing left to do, so it is not even called
+
+
+def test_found_nothing_is_a_value():
+    row = {"id": "1", "tokens": ["a"], "entities": [{"start": 0, "end": 1}], "knowledge": {"encyclopedia": []}}
+    assert add_knowledge([row], [Mentions()])[0]["knowledge"]["encyclopedia"] == []
+
+
+def test_overwrite_replaces():
+    filled = add_knowledge(examples(), [Caption("newer")], overwrite=True)
+    assert [row["knowledge"]["caption"] for row in filled] == ["newer 1", "newer 2", "newer 3", "newer 4"]
+
+
+def test_a_later_source_reads_an_earlier_one():
+    assert add_knowledge(examples(), [Caption(), Echo()])[0]["knowledge"]["auxiliary"] == "NEW 1"
+
+
+def test_missing_entities_are_named_with_source_and_example():
+    row = {"id": "7", "tokens": ["a"]}
+    with pytest.raises(
+        ValueError, match=r"Mentions \(column 'encyclopedia'\).*example '7' has no `entities`.*span detector"
+    ):
+        add_knowledge([row], [Mentions()])
+    assert add_knowledge([row], [Caption()])[0]["knowledge"] == {"caption": "new 7"}
+
+
+def test_errors_of_a_source_name_it():
+    class Broken(Caption):
+        def __call__(self, examples):
+            raise ValueError("no such image")
+
+    class Short(Caption):
+        def __call__(self, examples):
+            return ["one"]
+
+    with pytest.raises(ValueError, match=r"Broken \(column 'caption'\): no such image"):
+        add_knowledge(examples(), [Broken()])
+    with pytest.raises(ValueError, match=r"Short \(column 'caption'\) returned 1 values for 3 examples"):
+        add_knowledge(examples(), [Short()])
+
+
+def test_map_gives_what_add_knowledge_gives_and_keeps_the_features():
+    datasets = pytest.importorskip("datasets")
+    from hf_mner.data.schema import mner_features
+
+    features = mner_features(["PER"])
+    rows = [{**dict.fromkeys(features), "ner_tags": [0] * len(row["tokens"]), **row} for row in examples()]
+    empty = dict.fromkeys(features["knowledge"])
+    rows = [{**row, "knowledge": {**empty, **(row["knowledge"] or {})}} for row in rows]
+    mapped = datasets.Dataset.from_list(rows, features=features).map(
+        knowledge_map([Caption(), Mentions()]), batched=True, batch_size=3
+    )
+    assert mapped.features == features
+    assert mapped.to_list() == add_knowledge(rows, [Caption(), Mentions()])
