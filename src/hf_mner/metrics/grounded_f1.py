@@ -48,7 +48,7 @@ def score_grounded_entities(
         ValueError: if the number of tweets differs, an entity lacks a key, has an empty span or a malformed box, or a
             prediction has more than one box.
 
-    Source: Yu et al. 2023, section 5.1, and its scorer (https://github.com/NUSTM/GMNER, `Seq2SeqSpanMetric`).
+    Source: Yu et al. 2023 (GMNER), and its scorer (https://github.com/NUSTM/GMNER, `Seq2SeqSpanMetric`).
     """
     if not 0 <= iou_threshold < 1:
         raise ValueError(f"`iou_threshold` must be in [0, 1), got {iou_threshold}; the field uses 0.5.")

@@ -28,7 +28,7 @@ def tiny_blip(folder):
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(std=1.0)
-    image_processor = transformers.BlipImageProcessor(size={"height": 16, "width": 16})
+    image_processor = transformers.BlipImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=False)
     return model, transformers.BlipProcessor(image_processor, tokenizer)
 
 

@@ -89,6 +89,9 @@ def test_a_description_that_says_the_short_one_is_not_repeated(encyclopedia):
 
 def test_an_alias_elsewhere_beats_a_gazetteer_title(encyclopedia):
     assert encyclopedia.lookup_detailed(["Obama"])[0].title == "Barack Obama"
+    harbour = {"title": "Pearl Harbor", "aliases": ["Pearl City"], "description": "A harbour.", "source": "wiki"}
+    town = {"title": "Pearl City", "description": "Pearl City is a city in Hawaii.", "source": "geonames"}
+    assert Encyclopedia([town, harbour]).lookup(["Pearl City"], ["in Hawaii"])[0]["title"] == "Pearl Harbor"
     trusting = Encyclopedia(RECORDS, minor_sources=())
     assert trusting.lookup_detailed(["Obama"])[0][1::2] == ("Obama", "exact")
 

@@ -59,6 +59,7 @@ def test_readings_differ_on_a_stray_inside_tag():
     predicted, gold = [["O", "I-PER"]], [["O", "B-PER"]]
     assert score_tags(predicted, gold)["f1"] == 1.0
     assert score_tags(predicted, gold, reading="strict")["f1"] == 0.0
+    assert score_tags(gold, predicted, reading="strict")["support"] == 0  # the reading holds for the gold, too
 
 
 @pytest.mark.parametrize(("predicted", "gold"), [([], []), ([["O"]], [["O"]]), ([["B-PER"]], [["O"]])])
