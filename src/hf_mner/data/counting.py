@@ -55,19 +55,16 @@ def label_file_hash(name: str, data_dir: str | os.PathLike[str] | None = None) -
 
 
 def _count_split(rows: Dataset) -> dict[str, Any]:
-    from datasets import Image
-
     label_names = rows.features["ner_tags"].feature.names
-    columns = rows.select_columns(["ner_tags", "entities", "knowledge"])[:]
-    undecoded = rows.select_columns("image").cast_column("image", Image(decode=False))[:]
-    entities = [entity for row in columns["entities"] for entity in row]
-    tags = [[label_names[tag] for tag in row] for row in columns["ner_tags"]]
+    table = rows.select_columns(["ner_tags", "entities", "knowledge", "image"]).with_format("arrow")[:]
+    entities = [entity for row in table["entities"].to_pylist() for entity in row]
+    tags = [[label_names[tag] for tag in row] for row in table["ner_tags"].to_pylist()]
     types = Counter(entity["type"] for entity in entities)
-    knowledge = [row or {} for row in columns["knowledge"]]
+    knowledge = [row or {} for row in table["knowledge"].to_pylist()]
     return {
         "sentences": len(tags),
         "tokens": sum(map(len, tags)),
-        "images": sum(image is not None for image in undecoded["image"]),
+        "images": len(rows) - table["image"].null_count,
         "captions": sum(row.get("caption") is not None for row in knowledge),
         "auxiliary": sum(row.get("auxiliary") is not None for row in knowledge),
         "entities": len(entities),

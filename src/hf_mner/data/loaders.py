@@ -12,7 +12,7 @@ from .folder_dataset import plan_folder
 from .images import index_images
 from .knowledge_columns import join_knowledge
 from .labels import bio_labels
-from .readers import DATASET_NAMES, DatasetSource, find_data_dir, find_file, get_source
+from .readers import DATA_VARIABLE, DATASET_NAMES, DatasetSource, find_data_dir, find_file, get_source
 from .rows import LoadingPlan, OnError, find_image_folders, iterate_rows, list_types, make_voc_finder
 from .schema import mner_features
 
@@ -106,7 +106,10 @@ def _find_box_folder(data_dir: Path, source: DatasetSource) -> Path | None:
         return None
     folder = data_dir / source.box_folder
     if not folder.is_dir():
-        raise FileNotFoundError(f"Box folder '{folder}' is missing; without it every entity would look ungroundable.")
+        raise FileNotFoundError(
+            f"Box folder '{folder}' is missing, and without it every entity would look ungroundable; point `data_dir=`"
+            f" or {DATA_VARIABLE} at the folder that holds '{source.box_folder}'."
+        )
     return folder
 
 
