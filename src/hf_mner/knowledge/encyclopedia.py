@@ -165,7 +165,7 @@ class Encyclopedia:
         is_doubtful = is_minor and (" " not in key or not _names_title(key, description))
         self._records.append(_Record(title, text, source, is_minor, is_doubtful, _renown(record, text)))
         self._titles.setdefault(key, []).append(number)
-        names = (*(record.get("aliases") or []), _PARENTHESIS.sub("", title))
+        names = (*(record.get("aliases") or []), _PARENTHESIS.sub("", title) if title.endswith(")") else title)
         for alias in {normalise_title(name) for name in names} - {key, ""}:
             self._aliases.setdefault(alias, []).append(number)
 
@@ -196,7 +196,9 @@ def normalise_title(title: str) -> str:
     apostrophes and full stops closing up (`Levi ' s` -> `levis`, `U . S .` -> `us`), the rest leaving one space.
     """
     folded = title if title.isascii() else _drop_accents(unicodedata.normalize("NFKC", title))
-    joined = _INITIALS.sub(r"\1", _APOSTROPHE.sub("", folded)).replace(".", "")
+    joined = _APOSTROPHE.sub("", folded)
+    if "." in joined:
+        joined = _INITIALS.sub(r"\1", joined).replace(".", "")
     return " ".join(_NOT_A_WORD.sub(" ", joined).casefold().split())
 
 
