@@ -1,1 +1,70 @@
-"""Named entity recognition on posts that come with an image."""
+"""Named entity recognition on posts that come with an image: text and image in; entities with offsets and boxes out.
+
+Importing the package makes transformers know its systems (`AutoModel.from_pretrained`, `pipeline("multimodal-ner")`).
+Everything else is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hf_mner.auto import SYSTEMS, register_on_use
+
+__version__ = "0.1.0"
+
+PUBLIC = {
+    "Encyclopedia": "hf_mner.knowledge.encyclopedia",
+    "ImageCaptioner": "hf_mner.knowledge.captions",
+    "MnerTrainingArguments": "hf_mner.training.arguments",
+    "MultimodalNerPipeline": "hf_mner.pipelines.multimodal_ner",
+    "TrustYourTeacherTrainer": "hf_mner.training.trainer",
+    "evaluate_model": "hf_mner.evaluation",
+    "load_mner_dataset": "hf_mner.data.loaders",
+    "load_recipe": "hf_mner.training.recipes",
+    "pipeline": "hf_mner.pipelines",
+    "recognize_entities": "hf_mner.models.base.recognition",
+    "train_from_recipe": "hf_mner.training.run",
+}
+for _type, _system in SYSTEMS.items():
+    for _kind, _names in (
+        ("configuration", (_system.config,)),
+        ("modeling", _system.models),
+        ("processing", (_system.processor,)),
+    ):
+        PUBLIC.update(dict.fromkeys(_names, f"hf_mner.models.{_type}.{_kind}_{_type}"))
+
+__all__ = sorted([*PUBLIC, "__version__"])  # noqa: PLE0605 the table above is the one list of public names
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'hf_mner' has no attribute {name!r}; it has {', '.join(sorted(PUBLIC))}.")
+    return getattr(import_module(PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)
+
+
+if TYPE_CHECKING:
+    from hf_mner.data.loaders import load_mner_dataset
+    from hf_mner.evaluation import evaluate_model
+    from hf_mner.knowledge.captions import ImageCaptioner
+    from hf_mner.knowledge.encyclopedia import Encyclopedia
+    from hf_mner.models.base.recognition import recognize_entities
+    from hf_mner.models.scanner.configuration_scanner import ScannerConfig
+    from hf_mner.models.scanner.modeling_scanner import (
+        ScannerForEntityRecognition,
+        ScannerForMultimodalNer,
+        ScannerForSpanDetection,
+    )
+    from hf_mner.models.scanner.processing_scanner import ScannerProcessor
+    from hf_mner.pipelines import pipeline
+    from hf_mner.pipelines.multimodal_ner import MultimodalNerPipeline
+    from hf_mner.training.arguments import MnerTrainingArguments
+    from hf_mner.training.recipes import load_recipe
+    from hf_mner.training.run import train_from_recipe
+    from hf_mner.training.trainer import TrustYourTeacherTrainer
+
+register_on_use()

@@ -1,56 +1,132 @@
-"""One table of the systems, and their registration with the Auto classes and the pipeline."""
+"""One table of the systems, and their registration with transformers as soon as transformers is used.
+
+`import hf_mner` must be cheap and must still make `AutoModel` know the systems. So nothing of transformers is imported
+here; each Auto class is told of the systems right after the module that defines it has been imported, by us or by you.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForTokenClassification,
-    AutoProcessor,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
-from transformers.pipelines import PIPELINE_REGISTRY
-
-from hf_mner.models.base.processing_base import MnerProcessor
-from hf_mner.models.scanner.configuration_scanner import ScannerConfig
-from hf_mner.models.scanner.modeling_scanner import (
-    ScannerForEntityRecognition,
-    ScannerForMultimodalNer,
-    ScannerForSpanDetection,
-)
-from hf_mner.models.scanner.processing_scanner import ScannerProcessor
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, NamedTuple
 
 
 class System(NamedTuple):
-    """One published system: its configuration, its heads (the first is the whole system), its processor."""
+    """The class names of one system; the first model is the whole system."""
 
-    config: type[PreTrainedConfig]
-    models: tuple[type[PreTrainedModel], ...]
-    processor: type[MnerProcessor]
+    config: str
+    models: tuple[str, ...]
+    processor: str
 
 
 SYSTEMS: dict[str, System] = {
     "scanner": System(
-        ScannerConfig,
-        (ScannerForMultimodalNer, ScannerForSpanDetection, ScannerForEntityRecognition),
-        ScannerProcessor,
+        "ScannerConfig",
+        ("ScannerForMultimodalNer", "ScannerForSpanDetection", "ScannerForEntityRecognition"),
+        "ScannerProcessor",
     ),
 }
 
 
-def register() -> None:
-    """Register every system with the Auto classes, and the task `multimodal-ner`; safe to call again."""
-    from hf_mner.pipelines.multimodal_ner import TASK, MultimodalNerPipeline
+def load_class(model_type: str, kind: str, name: str) -> type:
+    """Import a class of a system from its `configuration_`, `modeling_` or `processing_` file."""
+    return getattr(import_module(f"hf_mner.models.{model_type}.{kind}_{model_type}"), name)
+
+
+def register_configs() -> None:
+    """Tell `AutoConfig` of every system."""
+    from transformers.models.auto.configuration_auto import AutoConfig
 
     for model_type, system in SYSTEMS.items():
-        AutoConfig.register(model_type, system.config, exist_ok=True)
-        # A tuple lets the Auto classes choose by the `architectures` of the saved configuration.
-        AutoModel.register(system.config, system.models, exist_ok=True)
-        AutoModelForTokenClassification.register(system.config, system.models, exist_ok=True)
-        AutoProcessor.register(system.config, system.processor, exist_ok=True)
-    PIPELINE_REGISTRY.register_pipeline(
-        TASK, MultimodalNerPipeline, pt_model=AutoModelForTokenClassification, type="multimodal"
-    )
+        AutoConfig.register(model_type, load_class(model_type, "configuration", system.config), exist_ok=True)
+
+
+def register_models() -> None:
+    """Tell `AutoModel` and `AutoModelForTokenClassification` of every system.
+
+    A tuple of heads lets the Auto classes choose by the `architectures` of the saved configuration.
+    """
+    from transformers.models.auto.modeling_auto import AutoModel, AutoModelForTokenClassification
+
+    for model_type, system in SYSTEMS.items():
+        config = load_class(model_type, "configuration", system.config)
+        models: Any = tuple(load_class(model_type, "modeling", name) for name in system.models)
+        for auto_class in (AutoModel, AutoModelForTokenClassification):
+            auto_class.register(config, models, exist_ok=True)
+
+
+def register_processors() -> None:
+    """Tell `AutoProcessor` of every system."""
+    from transformers.models.auto.processing_auto import AutoProcessor
+
+    for model_type, system in SYSTEMS.items():
+        config = load_class(model_type, "configuration", system.config)
+        AutoProcessor.register(config, load_class(model_type, "processing", system.processor), exist_ok=True)
+
+
+def register_pipeline() -> None:
+    """Tell `transformers.pipeline` of the task `multimodal-ner` and its embedded default model."""
+    import_module("hf_mner.pipelines.multimodal_ner").register()
+
+
+REGISTRATIONS: dict[str, Callable[[], None]] = {
+    "transformers.models.auto.configuration_auto": register_configs,
+    "transformers.models.auto.modeling_auto": register_models,
+    "transformers.models.auto.processing_auto": register_processors,
+    "transformers.pipelines": register_pipeline,
+}
+
+
+class RegisteringLoader(Loader):
+    """Runs a module as its own loader would, then registers the systems."""
+
+    def __init__(self, loader: Any, register: Callable[[], None]):
+        self.loader, self.register = loader, register
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Leave the creation to the module's own loader."""
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module, then register."""
+        self.loader.exec_module(module)
+        module.__loader__ = self.loader
+        self.register()
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer everything else (`get_source`, `is_package`, ...) as the module's own loader."""
+        return getattr(self.loader, name)
+
+
+class RegisteringFinder(MetaPathFinder):
+    """Finds the modules of `REGISTRATIONS` where everybody finds them, and adds the registration."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the module's usual spec with a registering loader; `None` for all other modules."""
+        register = REGISTRATIONS.get(fullname)
+        if register is None:
+            return None
+        for finder in sys.meta_path:
+            if finder is not self and (spec := finder.find_spec(fullname, path, target)) and spec.loader:
+                spec.loader = RegisteringLoader(spec.loader, register)
+                return spec
+        return None
+
+
+def register_on_use() -> None:
+    """Register now what transformers has already imported, and the rest when it does; safe to call again."""
+    if any(isinstance(finder, RegisteringFinder) for finder in sys.meta_path):
+        return
+    if find_spec("transformers") is None:
+        raise ImportError("hf_mner needs transformers; install it with `pip install hf-mner`.")
+    sys.meta_path.insert(0, RegisteringFinder())
+    for module, register in REGISTRATIONS.items():
+        if module in sys.modules:
+            register()

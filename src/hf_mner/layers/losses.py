@@ -27,7 +27,9 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Source: SCANNER, Eq. 1.
     Departure: Eq. 1 sums over candidates; the mean keeps the learning rate independent of the batch's size.
     """
-    total = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
+    total = F.cross_entropy(
+        logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
+    )
     return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
 
 

@@ -40,9 +40,7 @@ def train_from_recipe(
         ValueError: if `output_dir` already holds the run of another recipe.
     """
     claim_folder(Path(output_dir), recipe)
-    dataset = load_mner_dataset(
-        recipe.dataset, data_dir, granularity=recipe.granularity, knowledge=recipe.knowledge
-    )
+    dataset = load_mner_dataset(recipe.dataset, data_dir, granularity=recipe.granularity, knowledge=recipe.knowledge)
     training = ScannerTraining(
         recipe,
         train=[example for split in recipe.train_splits for example in examples_of(dataset[split])],

@@ -79,9 +79,7 @@ class ScannerTraining:
         self.processor.save_pretrained(self.output_dir)
         return model.eval()
 
-    def with_teacher(
-        self, name: str, stage: StageRecipe, train: Callable[..., PreTrainedModel]
-    ) -> PreTrainedModel:
+    def with_teacher(self, name: str, stage: StageRecipe, train: Callable[..., PreTrainedModel]) -> PreTrainedModel:
         """Train a stage, and before it, where the recipe distils, its teacher with plain cross-entropy."""
         teacher = None
         if stage.distillation != "none":

@@ -22,7 +22,9 @@ class MnerProcessor(ProcessorMixin):
 
     stages: ClassVar[tuple[str, ...]] = ("recognition",)
 
-    def rows(self, examples: Sequence[MnerExample], stage: str, label2id: Mapping[str, int] | None = None) -> list[Row]:
+    def rows(
+        self, examples: Sequence[MnerExample], stage: str, label2id: Mapping[str, int] | None = None
+    ) -> list[Row]:
         """Tokenise examples for one stage, without padding; a long text gives several rows.
 
         Args:

@@ -38,6 +38,24 @@ def recognize_entities(
         `{"start", "end", "type", "score", "boxes": [{"box": [xmin, ymin, xmax, ymax], "score"}], "shown"}` with word
         indices; `shown` is the knowledge that was read for the entity.
     """
+    found = list(examples)
+    for _, found in recognize_by_stage(
+        model, processor, examples, sources=sources, threshold=threshold, batch_size=batch_size
+    ):
+        pass
+    return found
+
+
+def recognize_by_stage(
+    model: torch.nn.Module,
+    processor: MnerProcessor,
+    examples: Sequence[MnerExample],
+    *,
+    sources: Sequence[KnowledgeSource] = (),
+    threshold: float = 0.0,
+    batch_size: int = 32,
+) -> Iterator[tuple[str, list[MnerExample]]]:
+    """Yield each stage's name and what it found; arguments as in `recognize_entities`, whose result comes last."""
     found = add_knowledge(examples, [source for source in sources if not source.needs_entities])
     for number, stage in enumerate(processor.stages):
         if number:
@@ -45,7 +63,7 @@ def recognize_entities(
         rows = processor.rows(found, stage)
         outputs = run_rows(model, processor, rows, batch_size)
         found = processor.post_process_entities(outputs, rows, found, stage, model.config.id2label, threshold)
-    return found
+        yield stage, found
 
 
 @torch.inference_mode()

@@ -106,7 +106,9 @@ class ScannerProcessor(MnerProcessor):
             "teacher_logits": 0.0,
         }
 
-    def rows(self, examples: Sequence[MnerExample], stage: str, label2id: Mapping[str, int] | None = None) -> list[Row]:
+    def rows(
+        self, examples: Sequence[MnerExample], stage: str, label2id: Mapping[str, int] | None = None
+    ) -> list[Row]:
         """Tokenise examples for one stage.
 
         Args:

@@ -1,0 +1,104 @@
+"""`hf-mner evaluate`: score a checkpoint on a split of a data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import BatchSize, DataDir, EncyclopediaFiles, Model, Threshold, open_pipeline, open_sources
+
+
+def evaluate(
+    model: Model = None,
+    dataset: Annotated[str, typer.Option(help="Name of the data set, see `hf-mner data list`.")] = "twitter2017",
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    data_dir: DataDir = None,
+    knowledge: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Knowledge folders to join ('none' for nothing); default: what the checkpoint's recipe says."
+        ),
+    ] = None,
+    encyclopedia: EncyclopediaFiles = None,
+    threshold: Threshold = 0.0,
+    batch_size: BatchSize = 32,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the scores.")] = None,
+) -> None:
+    """Score a checkpoint: entities, every stage, every type, seen and unseen, boxes."""
+    from hf_mner.metrics import format_scores
+
+    pipe = open_pipeline(model)
+    recipe = saved_recipe(model)
+    names = knowledge if knowledge is not None else recipe.get("knowledge", [])
+    names = [name for name in names if name != "none"]
+    if knowledge is None and not encyclopedia and recipe.get("encyclopedia") and data_dir is not None:
+        encyclopedia = [data_dir / recipe["encyclopedia"]]
+    granularity = recipe.get("granularity", "coarse") if recipe.get("dataset") == dataset else "coarse"
+    scores = {
+        "model": model or "embedded default",
+        "dataset": dataset,
+        "split": split,
+        "reading": "conlleval",
+        "knowledge": [*names, *(path.name for path in encyclopedia or [])],
+        **score(pipe, dataset, split, data_dir, names, open_sources(encyclopedia), threshold, batch_size, granularity),
+    }
+    typer.echo(format_scores(scores["entities"]))
+    for stage, values in scores["stages"].items():
+        typer.echo(f"spans of stage {stage}: F1 {100 * values['f1']:.2f}")
+    for part in ("seen_unseen", "grounded"):
+        if part in scores:
+            typer.echo(f"{part}\n{format_scores(scores[part])}")
+    if output is not None:
+        output.write_text(json.dumps(scores, indent=2), encoding="utf-8")
+        typer.echo(f"Scores: {output}")
+
+
+def score(
+    pipe: Any,
+    dataset: str,
+    split: str,
+    data_dir: Path | None,
+    knowledge: list[str],
+    sources: list[Any],
+    threshold: float,
+    batch_size: int,
+    granularity: str,
+) -> dict[str, Any]:
+    """Load the split, score the pipeline's model on it, and add the hash of the label files."""
+    from rich.progress import track
+
+    from hf_mner.data.counting import label_file_hash
+    from hf_mner.data.loaders import load_mner_dataset
+    from hf_mner.evaluation import evaluate_model, spans_of
+    from hf_mner.metrics import surface_forms
+    from hf_mner.training.run import examples_of
+
+    loaded = load_mner_dataset(dataset, data_dir, knowledge=knowledge, granularity=granularity)
+    if split not in loaded:
+        raise ValueError(f"`--split {split}` is not in {dataset}; it has {', '.join(loaded)}.")
+    train = examples_of(loaded["train"]) if "train" in loaded else []
+    forms = surface_forms([e["tokens"] for e in train], [spans_of(e) for e in train])
+    scores = evaluate_model(
+        pipe.model,
+        pipe.processor,
+        examples_of(loaded[split]),
+        training_entities=forms if train else None,
+        sources=sources,
+        threshold=threshold,
+        batch_size=batch_size,
+        progress=lambda chunks: track(chunks, description="Scoring"),
+    )
+    return {"label_files_sha256": label_file_hash(dataset, data_dir), **scores}
+
+
+def saved_recipe(model: str | None) -> dict[str, Any]:
+    """Return the recipe that lies beside a checkpoint, empty where there is none."""
+    import yaml
+
+    from hf_mner.pipelines.multimodal_ner import DEFAULT_CHECKPOINT
+
+    path = Path(model or str(DEFAULT_CHECKPOINT)) / "recipe.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,36 @@
+"""`hf-mner`: predict, train, evaluate, data. Heavy libraries are imported by the command that runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from .data import app as data_app
+from .evaluate import evaluate
+from .predict import predict
+from .train import train
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Named entity recognition on posts that come with an image.",
+)
+app.command()(predict)
+app.command()(train)
+app.command()(evaluate)
+app.add_typer(data_app, name="data")
+
+
+def run() -> None:
+    """Run the command line; what the user can mend is one line on standard error and exit code 1."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError) as error:
+        typer.echo(f"hf-mner: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,47 @@
+"""Options that several commands share, and what they open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hf_mner.pipelines.multimodal_ner import MultimodalNerPipeline
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the public data sets.", envvar="HF_MNER_DATA", show_default=False)
+]
+Model = Annotated[str | None, typer.Option(help="Checkpoint folder or Hub name; default: the embedded SCANNER.")]
+EncyclopediaFiles = Annotated[
+    list[Path] | None, typer.Option("--encyclopedia", help="JSON lines or TSV of articles; may be repeated.")
+]
+Captioner = Annotated[str | None, typer.Option(help="Image-to-text model that captions the images.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Texts in one forward pass.")]
+Threshold = Annotated[float, typer.Option(min=0, max=1, help="Leave out entities with a lower score.")]
+
+
+def open_sources(encyclopedia: list[Path] | None, captioner: str | None = None) -> list[Any]:
+    """Open the knowledge sources that the options name."""
+    sources: list[Any] = []
+    if encyclopedia:
+        from hf_mner.knowledge.encyclopedia import Encyclopedia
+
+        sources.append(Encyclopedia.from_jsonl(encyclopedia))
+    if captioner:
+        from hf_mner.knowledge.captions import ImageCaptioner
+
+        sources.append(ImageCaptioner(captioner))
+    return sources
+
+
+def open_pipeline(model: str | None, **kwargs: Any) -> MultimodalNerPipeline:
+    """Open the pipeline without the progress bars and notes of transformers."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    from hf_mner.pipelines import pipeline
+
+    return pipeline("multimodal-ner", model=model, **kwargs)

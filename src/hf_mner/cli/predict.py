@@ -1,0 +1,141 @@
+"""`hf-mner predict`: posts in, entities out, as a table or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from .options import BatchSize, Captioner, EncyclopediaFiles, Model, Threshold, open_pipeline, open_sources
+
+OnError = Literal["raise", "skip"]
+
+
+def predict(
+    text: Annotated[list[str] | None, typer.Argument(help="Texts to read.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="Image of each text, in their order.")] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--input", help="File of posts, '-' for standard input: .jsonl of {text|tokens, image}, or lines."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON lines file; default: a table, or JSON lines in a pipe.")
+    ] = None,
+    model: Model = None,
+    encyclopedia: EncyclopediaFiles = None,
+    captioner: Captioner = None,
+    threshold: Threshold = 0.0,
+    batch_size: BatchSize = 32,
+    show_knowledge: Annotated[bool, typer.Option(help="Add the knowledge that each decision saw.")] = False,
+    on_error: Annotated[
+        OnError, typer.Option(help="What a bad post does: stop, or be reported and skipped.")
+    ] = "raise",
+) -> None:
+    """Find the entities of posts."""
+    posts = list(read_posts(text or [], image or [], file))
+    pipe = open_pipeline(model)
+    options = {
+        "knowledge": open_sources(encyclopedia, captioner),
+        "threshold": threshold,
+        "batch_size": batch_size,
+        "return_knowledge": show_knowledge,
+    }
+    if output is None and sys.stdout.isatty():
+        for post, entities in results(pipe, posts, options, on_error):
+            print_table(post, entities)
+        return
+    with output.open("w", encoding="utf-8") if output else sys.stdout as stream:
+        for post, entities in track(results(pipe, posts, options, on_error), len(posts), output is not None):
+            stream.write(json.dumps({**shown_fields(post), "entities": entities}, ensure_ascii=False) + "\n")
+
+
+def read_posts(texts: list[str], images: list[Path], file: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the posts of the arguments, then those of the file, each with an id."""
+    if not texts and file is None:
+        raise ValueError("Nothing to read; give a text, or `--input FILE` ('-' for standard input).")
+    if images and len(images) != len(texts):
+        raise ValueError(f"Got {len(texts)} texts and {len(images)} images; give `--image` once for each text.")
+    for number, text in enumerate(texts):
+        yield {"id": str(number), "text": text, "image": str(images[number]) if images else None}
+    if file is not None:
+        lines = sys.stdin if file == "-" else Path(file).open(encoding="utf-8")
+        with lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield {"id": str(number), **parse_line(line, number, file)}
+
+
+def parse_line(line: str, number: int, file: str) -> dict[str, Any]:
+    """Read a line of a posts file: a JSON object, or the text itself."""
+    if not (file.endswith((".jsonl", ".json")) or line.lstrip().startswith("{")):
+        return {"text": line.rstrip("\n")}
+    try:
+        post = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}, line {number} is not JSON ({error}); expected one object on each line.") from error
+    if not isinstance(post, dict):
+        raise ValueError(f"{file}, line {number} holds {type(post).__name__}; expected an object with `text`.")
+    return post
+
+
+def results(
+    pipe: Any, posts: list[dict[str, Any]], options: dict[str, Any], on_error: OnError
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Yield each post with its entities; with `skip`, a bad post is reported with its id and left out."""
+    remaining = iter(posts)
+    while chunk := list(islice(remaining, options["batch_size"] * 8)):
+        try:
+            yield from zip(chunk, pipe(chunk, **options), strict=True)
+        except (ValueError, OSError) as error:
+            if on_error == "raise" and len(chunk) > 1:
+                chunk = [*chunk]  # find the bad one below, for its id
+            for post in chunk:
+                try:
+                    found = pipe([post], **{**options, "batch_size": 1})[0]
+                except (ValueError, OSError) as reason:
+                    if on_error == "raise":
+                        raise ValueError(f"Post {post['id']}: {reason}") from error
+                    typer.echo(f"skipped post {post['id']}: {reason}", err=True)
+                    continue
+                yield post, found
+
+
+def shown_fields(post: dict[str, Any]) -> dict[str, Any]:
+    """Return what the output repeats of a post: its id, text or words, and image."""
+    return {key: post[key] for key in ("id", "text", "tokens", "image") if post.get(key) is not None}
+
+
+def track(items: Iterator[Any], total: int, is_shown: bool) -> Iterator[Any]:
+    """Show a progress bar with rate and remaining time while the items are taken."""
+    if not is_shown:
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    yield from rich_track(items, description="Recognising", total=total, console=Console(stderr=True))
+
+
+def print_table(post: dict[str, Any], entities: list[dict[str, Any]]) -> None:
+    """Print one post's entities for a reader."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("entity", "type", "score", "characters", "boxes", title=escape(post.get("text") or ""), expand=False)
+    for entity in entities:
+        boxes = "; ".join(" ".join(f"{edge:.0f}" for edge in item["box"].values()) for item in entity["boxes"])
+        place = f"{entity['start']}-{entity['end']}"
+        table.add_row(escape(entity["word"]), entity["entity_group"], f"{entity['score']:.2f}", place, boxes or "-")
+    console = Console()
+    console.print(table)
+    for entity in entities:
+        for source, value in entity.get("knowledge", {}).items():
+            console.print(f"  {entity['word']} | {source}: {value}", markup=False, style="dim")

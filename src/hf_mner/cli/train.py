@@ -1,0 +1,47 @@
+"""`hf-mner train`: a recipe in, a checkpoint with its scores out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import DataDir
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see recipes/.")],
+    output: Annotated[Path, typer.Option(help="Folder of the run; a run that was stopped goes on there.")],
+    data_dir: DataDir = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace a value: --set recognition.epochs=2 (may be repeated).")
+    ] = None,
+    has_evaluation: Annotated[
+        bool, typer.Option("--evaluate/--no-evaluate", help="Score the test split after.")
+    ] = True,
+) -> None:
+    """Train a system as a recipe says, then score it on the test split (`OUTPUT/results.json`)."""
+    import logging
+
+    from hf_mner.training.recipes import load_recipe
+    from hf_mner.training.run import train_from_recipe
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parsed = load_recipe(recipe, dict(map(parse_setting, settings or [])))
+    train_from_recipe(parsed, output, data_dir)
+    typer.echo(f"Checkpoint: {output}")
+    if has_evaluation:
+        from .evaluate import evaluate
+
+        evaluate(model=str(output), dataset=parsed.dataset, data_dir=data_dir, output=output / "results.json")
+
+
+def parse_setting(setting: str) -> tuple[str, object]:
+    """Split `key=value`; the value is read as YAML."""
+    import yaml
+
+    key, equals, value = setting.partition("=")
+    if not equals:
+        raise ValueError(f"`--set {setting}` has no value; write KEY=VALUE, for example recognition.epochs=2.")
+    return key, yaml.safe_load(value)

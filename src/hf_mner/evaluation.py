@@ -1,0 +1,81 @@
+"""Scoring a model on a data set: every stage, every type, seen and unseen entities, and boxes where there are any."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.base import KnowledgeSource
+from hf_mner.metrics import score_grounded_entities, score_seen_unseen, score_spans
+from hf_mner.models.base.processing_base import MnerProcessor
+from hf_mner.models.base.recognition import recognize_by_stage
+
+CHUNK = 256  # examples between two steps of the progress bar
+
+
+def evaluate_model(
+    model: Any,
+    processor: MnerProcessor,
+    examples: Sequence[MnerExample],
+    *,
+    training_entities: Iterable[str] | None = None,
+    sources: Sequence[KnowledgeSource] = (),
+    threshold: float = 0.0,
+    batch_size: int = 32,
+    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+) -> dict[str, Any]:
+    """Score a model on examples with gold `entities`.
+
+    Args:
+        model: a trained model in evaluation mode.
+        processor: its processor.
+        examples: gold examples; their `ner_tags` are not read.
+        training_entities: surface forms of the training entities (`hf_mner.metrics.surface_forms`), for the split into
+            seen and unseen.
+        sources: knowledge sources, see `recognize_entities`.
+        threshold: entities with a lower score are left out.
+        batch_size: rows in one forward pass.
+        progress: wraps the list of chunks, for example `rich.progress.track`.
+
+    Returns:
+        `entities` (exact span and type: conlleval reading of the gold, as the loaders give it), `stages` (for each
+        stage the span F1 of what it found, whatever the type), `seen_unseen` and `grounded` where asked for and
+        possible, `examples` and `seconds`. Fractions are in [0, 1].
+    """
+    started = time.perf_counter()
+    found: dict[str, list[MnerExample]] = {stage: [] for stage in processor.stages}
+    for first in progress(range(0, len(examples), CHUNK)):
+        chunk = examples[first : first + CHUNK]
+        for stage, part in recognize_by_stage(
+            model, processor, chunk, sources=sources, threshold=threshold, batch_size=batch_size
+        ):
+            found[stage].extend(part)
+    gold = [spans_of(example) for example in examples]
+    last = found[processor.stages[-1]]
+    predicted = [spans_of(example) for example in last]
+    scores: dict[str, Any] = {
+        "entities": score_spans(predicted, gold),
+        "stages": {
+            stage: score_spans([spans_of(example) for example in part], gold, typed=False)
+            for stage, part in found.items()
+        },
+    }
+    if training_entities is not None:
+        tokens = [example["tokens"] for example in examples]
+        scores["seen_unseen"] = score_seen_unseen(predicted, gold, tokens, set(training_entities))
+    if any(entity["boxes"] for example in examples for entity in example["entities"]):
+        references = [example["entities"] for example in examples]
+        scores["grounded"] = score_grounded_entities([grounded_of(example) for example in last], references)
+    return {**scores, "examples": len(examples), "seconds": time.perf_counter() - started}
+
+
+def spans_of(example: MnerExample) -> list[tuple[int, int, str]]:
+    """Return an example's entities as `(start, end, type)`; the type of a mere candidate is empty."""
+    return [(entity["start"], entity["end"], entity.get("type") or "") for entity in example["entities"]]
+
+
+def grounded_of(example: MnerExample) -> list[dict[str, Any]]:
+    """Return an example's predicted entities as the grounded metric reads them."""
+    return [{**entity, "boxes": [item["box"] for item in entity["boxes"]]} for entity in example["entities"]]

@@ -1,0 +1,265 @@
+"""`pipeline("multimodal-ner")`: text with an image in; entities with character offsets, boxes and knowledge out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.resources import files
+from os import PathLike
+from typing import Any, NamedTuple
+
+from torch.utils.data import DataLoader
+from transformers import AutoModelForTokenClassification, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+
+from hf_mner.data.alignment import Word, join_words, split_words
+from hf_mner.data.images import load_rgb_image
+from hf_mner.data.schema import Entity, MnerExample
+from hf_mner.knowledge.base import KnowledgeSource
+from hf_mner.models.base.recognition import recognize_entities
+
+TASK = "multimodal-ner"
+DEFAULT_CHECKPOINT = files("hf_mner") / "checkpoints" / "scanner-twitter2017-mini"
+INPUT_KEYS = {"text", "tokens", "image", "knowledge", "id"}
+
+
+class Post(NamedTuple):
+    """One input on its way through the pipeline: the text, its words with offsets, and the example made of it."""
+
+    text: str
+    words: list[Word]
+    example: MnerExample
+
+
+class MultimodalNerPipeline(Pipeline):
+    """Finds the named entities of posts.
+
+    Inputs: a text; `{"text", "image"}` (a path, a PIL image, bytes, a NumPy array, or `None`); `{"tokens", "image"}`
+    with words; either with `"knowledge"` (`caption`, `objects`, ... as in `hf_mner.data.schema.Knowledge`); a list, a
+    generator or a data set of these. The keywords `text=` and `image=` do the same.
+
+    Returns:
+        For each input the list of its entities, in text order: `{"entity_group", "score", "word", "start", "end",
+        "boxes"}` (`hf_mner.data.schema.Entity`). One input gives one list, a list gives a list, a generator or a data
+        set gives an iterator. Offsets of words (`tokens`) count in `" ".join(tokens)`.
+    """
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_video_processor = False
+
+    def _sanitize_parameters(
+        self,
+        knowledge: KnowledgeSource | Sequence[KnowledgeSource] | None = None,
+        threshold: float | None = None,
+        return_knowledge: bool | None = None,
+        is_split_into_words: bool | None = None,
+        max_pixels: int | None = None,
+        allow_urls: bool | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Sort the parameters of a call by step; a name that nothing reads is a `TypeError`.
+
+        Args:
+            knowledge: sources that are asked for what the inputs do not bring along.
+            threshold: entities with a lower score are left out (default 0: all that the model decides on).
+            return_knowledge: add to each entity the knowledge that the model was shown for it.
+            is_split_into_words: a list of strings is one text's words, not several texts.
+            max_pixels: images with more pixels are refused (default 50 million).
+            allow_urls: fetch images from `http(s)://` addresses (never from private ones; default False).
+        """
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"`threshold` must be between 0 and 1, got {threshold}.")
+        sources = [knowledge] if callable(knowledge) else knowledge
+        preprocess = {"is_split_into_words": is_split_into_words, "max_pixels": max_pixels, "allow_urls": allow_urls}
+        forward = {"sources": sources, "threshold": threshold}
+        return given(preprocess), given(forward), given({"return_knowledge": return_knowledge})
+
+    def __call__(self, inputs: Any = None, *, text: Any = None, image: Any = None, **kwargs: Any) -> Any:
+        """Find the entities of one post or of many; see the class for inputs and results.
+
+        Args:
+            inputs: the posts.
+            text: instead of `inputs`, a text or a list of texts.
+            image: with `text`, an image or as many images as texts.
+            kwargs: `batch_size` and the parameters of `_sanitize_parameters`.
+
+        Raises:
+            ValueError: if both or neither of `inputs` and `text` are given, or their numbers differ.
+        """
+        if (inputs is None) == (text is None):
+            raise ValueError("Pass either the posts themselves or `text=` (with `image=`), not both and not neither.")
+        if text is not None:
+            inputs = join_text_and_image(text, image)
+        elif image is not None:
+            inputs = join_text_and_image(inputs, image)
+        is_split = kwargs.get("is_split_into_words", self._preprocess_params.get("is_split_into_words"))
+        if is_split and isinstance(inputs, (list, tuple)) and inputs and isinstance(inputs[0], str):
+            inputs = {"tokens": list(inputs)}
+        if isinstance(inputs, tuple):
+            inputs = list(inputs)
+        if isinstance(inputs, list) and not inputs:
+            return []
+        if is_dataset(inputs):
+            inputs = (row for row in inputs)
+        return super().__call__(inputs, **kwargs)
+
+    def get_iterator(
+        self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
+    ) -> Iterator[list[Entity]]:
+        """Read the posts in batches; texts with and without images, long and short, share a batch.
+
+        Departure from `Pipeline`: tensors are made in `_forward`, by the processor, because the number of network
+        inputs follows from the texts (windows, candidates) and not from the number of posts.
+        """
+        is_sized = hasattr(inputs, "__len__")
+        wrapper = PipelineDataset if is_sized else PipelineIterator
+        posts = wrapper(inputs, self.preprocess, preprocess_params)
+        loader = DataLoader(posts, num_workers=num_workers if is_sized else 0, batch_size=batch_size, collate_fn=list)
+        forward_params = {**forward_params, "batch_size": max(batch_size, 1)}
+        return (
+            self.postprocess(output, **postprocess_params)
+            for batch in loader
+            for output in self.forward(batch, **forward_params)
+        )
+
+    def run_single(self, inputs, preprocess_params, forward_params, postprocess_params) -> list[Entity]:
+        """Read one post."""
+        params = (preprocess_params, forward_params, postprocess_params)
+        return next(iter(self.get_iterator([inputs], 0, 1, *params)))
+
+    def preprocess(
+        self,
+        inputs: Any,
+        is_split_into_words: bool = False,
+        max_pixels: int = 50_000_000,
+        allow_urls: bool = False,
+    ) -> Post:
+        """Turn one input into words with offsets and an example."""
+        fields = input_fields(inputs, is_split_into_words)
+        tokens, text = fields.get("tokens"), fields.get("text")
+        words = split_words(text) if tokens is None else join_words(tokens)
+        text = " ".join(tokens) if tokens is not None else text
+        example: MnerExample = {
+            "id": str(fields.get("id") or ""),
+            "tokens": [word.text for word in words],
+            "knowledge": fields.get("knowledge"),
+            "image": None,
+        }
+        if fields.get("image") is not None:
+            example["image"] = load_rgb_image(fields["image"], max_pixels=max_pixels, allow_urls=allow_urls)
+            example["image_size"] = list(example["image"].size)
+        return Post(text, words, example)
+
+    def _forward(
+        self,
+        batch: list[Post],
+        sources: Sequence[KnowledgeSource] = (),
+        threshold: float = 0.0,
+        batch_size: int = 1,
+    ) -> list[tuple[Post, MnerExample]]:
+        """Recognise the entities of a batch; a text without words has none."""
+        readable = [post.example for post in batch if any(word.text.strip() for word in post.words)]
+        found = iter(
+            recognize_entities(
+                self.model, self.processor, readable, sources=sources, threshold=threshold, batch_size=batch_size
+            )
+        )
+        empty: MnerExample = {"entities": []}
+        return [(post, next(found) if any(w.text.strip() for w in post.words) else empty) for post in batch]
+
+    def forward(self, batch: list[Post], **forward_params: Any) -> list[tuple[Post, MnerExample]]:
+        """Run `_forward` on the pipeline's device; the processor's tensors follow the model there."""
+        with self.device_placement(), self.get_inference_context()():
+            return self._forward(batch, **forward_params)
+
+    def postprocess(self, output: tuple[Post, MnerExample], return_knowledge: bool = False) -> list[Entity]:
+        """Give the entities of one post their characters."""
+        post, example = output
+        entities = [to_entity(post, entity, return_knowledge) for entity in example["entities"]]
+        return sorted(entities, key=lambda entity: entity["start"])
+
+    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
+        """Save the model and its processor (the base class forgets the processor)."""
+        super().save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory)
+
+
+def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop the parameters that were not given."""
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def is_dataset(inputs: Any) -> bool:
+    """Tell whether this is a data set of the `datasets` library, without importing it."""
+    return type(inputs).__module__.partition(".")[0] == "datasets"
+
+
+def join_text_and_image(text: Any, image: Any) -> Any:
+    """Pair a text with its image, or as many texts with as many images."""
+    if isinstance(text, str):
+        return {"text": text, "image": image}
+    texts = list(text)
+    images = list(image) if isinstance(image, (list, tuple)) else [image] * len(texts)
+    if image is not None and len(images) != len(texts):
+        raise ValueError(f"Got {len(texts)} texts and {len(images)} images; pass as many, with `None` for no image.")
+    return [{"text": one, "image": picture} for one, picture in zip(texts, images, strict=True)]
+
+
+def input_fields(inputs: Any, is_split_into_words: bool) -> dict[str, Any]:
+    """Read one input's fields; anything but a text, words or a mapping with them is an error."""
+    if isinstance(inputs, str):
+        return {"text": inputs}
+    if isinstance(inputs, Mapping):
+        fields = {key: inputs[key] for key in INPUT_KEYS if key in inputs}
+        text, tokens = fields.get("text"), fields.get("tokens")
+        if is_split_into_words and tokens is None and is_words(text):
+            fields["tokens"], fields["text"] = list(text), None
+        elif not isinstance(text, str) and not is_words(tokens):
+            raise ValueError(
+                f"An input has the keys {sorted(map(str, inputs))} but no text; give it `text` (a string) or `tokens`"
+                " (a list of words)."
+            )
+        return fields
+    if is_split_into_words and is_words(inputs):
+        return {"tokens": list(inputs)}
+    raise ValueError(
+        f"Cannot read an input of type {type(inputs).__name__}; pass a text, `{{'text': ..., 'image': ...}}`, or words"
+        " as `{'tokens': [...]}`."
+    )
+
+
+def is_words(value: Any) -> bool:
+    """Tell whether this is a list of strings."""
+    return isinstance(value, Iterable) and not isinstance(value, str) and all(isinstance(word, str) for word in value)
+
+
+def to_entity(post: Post, entity: Mapping[str, Any], return_knowledge: bool) -> Entity:
+    """Turn an entity of words into one of characters, in the schema that leaves the package."""
+    start, end = post.words[entity["start"]].start, post.words[entity["end"] - 1].end
+    result: Entity = {
+        "entity_group": entity["type"],
+        "score": entity["score"],
+        "word": post.text[start:end],
+        "start": start,
+        "end": end,
+        "boxes": [
+            {"box": dict(zip(("xmin", "ymin", "xmax", "ymax"), item["box"], strict=True)), "score": item["score"]}
+            for item in entity["boxes"]
+        ],
+    }
+    if return_knowledge:
+        result["knowledge"] = entity.get("shown", {})
+    return result
+
+
+def register() -> None:
+    """Register the task with transformers; without a model it uses the checkpoint that the package carries."""
+    PIPELINE_REGISTRY.register_pipeline(
+        TASK,
+        MultimodalNerPipeline,
+        pt_model=AutoModelForTokenClassification,
+        default={"model": (str(DEFAULT_CHECKPOINT), "main")},
+        type="multimodal",
+    )
