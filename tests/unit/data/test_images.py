@@ -140,6 +140,7 @@ def test_a_host_with_one_private_address_is_refused(monkeypatch):
 def test_public_addresses_are_recognised():
     assert is_public_address("93.184.216.34")
     assert is_public_address("2606:2800:220:1::1")
+    assert is_public_address("::ffff:93.184.216.34")
     assert not is_public_address("224.0.0.1")
 
 
