@@ -5,7 +5,7 @@ Everything else is imported when it is first used.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_mner.auto import SYSTEMS, register_on_use
 
@@ -46,25 +46,5 @@ def __dir__() -> list[str]:
     """List the public names."""
     return list(__all__)
 
-
-if TYPE_CHECKING:
-    from hf_mner.data.loaders import load_mner_dataset
-    from hf_mner.evaluation import evaluate_model
-    from hf_mner.knowledge.captions import ImageCaptioner
-    from hf_mner.knowledge.encyclopedia import Encyclopedia
-    from hf_mner.models.base.recognition import recognize_entities
-    from hf_mner.models.scanner.configuration_scanner import ScannerConfig
-    from hf_mner.models.scanner.modeling_scanner import (
-        ScannerForEntityRecognition,
-        ScannerForMultimodalNer,
-        ScannerForSpanDetection,
-    )
-    from hf_mner.models.scanner.processing_scanner import ScannerProcessor
-    from hf_mner.pipelines import pipeline
-    from hf_mner.pipelines.multimodal_ner import MultimodalNerPipeline
-    from hf_mner.training.arguments import MnerTrainingArguments
-    from hf_mner.training.recipes import load_recipe
-    from hf_mner.training.run import train_from_recipe
-    from hf_mner.training.trainer import TrustYourTeacherTrainer
 
 register_on_use()

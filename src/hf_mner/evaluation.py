@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hf_mner.data.schema import MnerExample
@@ -76,6 +76,6 @@ def spans_of(example: MnerExample) -> list[tuple[int, int, str]]:
     return [(entity["start"], entity["end"], entity.get("type") or "") for entity in example["entities"]]
 
 
-def grounded_of(example: MnerExample) -> list[dict[str, Any]]:
+def grounded_of(example: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return an example's predicted entities as the grounded metric reads them."""
     return [{**entity, "boxes": [item["box"] for item in entity["boxes"]]} for entity in example["entities"]]

@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from .options import DataDir
+from .options import DataDir, Granularity
 
 app = typer.Typer(no_args_is_help=True, help="List, count and publish data sets.")
 Name = Annotated[str, typer.Argument(help="Name of the data set, see `hf-mner data list`.")]
-Granularity = Annotated[str, typer.Option(help="Types of twitter_fmnerg: coarse or fine.")]
 
 
 @app.command("list")

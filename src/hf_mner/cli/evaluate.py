@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -36,7 +36,7 @@ def evaluate(
     names = [name for name in names if name != "none"]
     if knowledge is None and not encyclopedia and recipe.get("encyclopedia") and data_dir is not None:
         encyclopedia = [data_dir / recipe["encyclopedia"]]
-    granularity = recipe.get("granularity", "coarse") if recipe.get("dataset") == dataset else "coarse"
+    granularity: Any = recipe.get("granularity", "coarse") if recipe.get("dataset") == dataset else "coarse"
     scores = {
         "model": model or "embedded default",
         "dataset": dataset,
@@ -65,7 +65,7 @@ def score(
     sources: list[Any],
     threshold: float,
     batch_size: int,
-    granularity: str,
+    granularity: Literal["coarse", "fine"],
 ) -> dict[str, Any]:
     """Load the split, score the pipeline's model on it, and add the hash of the label files."""
     from rich.progress import track

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the public data sets.", envvar="HF_MNER_DATA", show_default=False)
 ]
+Granularity = Annotated[Literal["coarse", "fine"], typer.Option(help="Types of twitter_fmnerg.")]
 Model = Annotated[str | None, typer.Option(help="Checkpoint folder or Hub name; default: the embedded SCANNER.")]
 EncyclopediaFiles = Annotated[
     list[Path] | None, typer.Option("--encyclopedia", help="JSON lines or TSV of articles; may be repeated.")

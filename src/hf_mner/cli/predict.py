@@ -65,8 +65,7 @@ def read_posts(texts: list[str], images: list[Path], file: str | None) -> Iterat
     for number, text in enumerate(texts):
         yield {"id": str(number), "text": text, "image": str(images[number]) if images else None}
     if file is not None:
-        lines = sys.stdin if file == "-" else Path(file).open(encoding="utf-8")
-        with lines:
+        with sys.stdin if file == "-" else Path(file).open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield {"id": str(number), **parse_line(line, number, file)}
@@ -94,9 +93,7 @@ def results(
         try:
             yield from zip(chunk, pipe(chunk, **options), strict=True)
         except (ValueError, OSError) as error:
-            if on_error == "raise" and len(chunk) > 1:
-                chunk = [*chunk]  # find the bad one below, for its id
-            for post in chunk:
+            for post in chunk:  # one by one, to name the bad one
                 try:
                     found = pipe([post], **{**options, "batch_size": 1})[0]
                 except (ValueError, OSError) as reason:

@@ -29,7 +29,7 @@ def pad_field(values: Sequence[Any], pad_value: int | float) -> Tensor:
     if not isinstance(values[0], (list, tuple)):
         return torch.tensor(values)
     longest = max(map(len, values))
-    filler = pad_value
+    filler: Any = pad_value
     widest = next((value for value in values if value), [0])
     if isinstance(widest[0], (list, tuple)):
         filler = [pad_value] * len(widest[0])

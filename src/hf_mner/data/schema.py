@@ -112,9 +112,7 @@ def mner_features(types: Sequence[str]) -> Features:
                         "similarity": Value("float32"),
                     }
                 ),
-                "encyclopedia": List(
-                    {"mention": Value("string"), "title": Value("string"), "text": Value("string")}
-                ),
+                "encyclopedia": List({"mention": Value("string"), "title": Value("string"), "text": Value("string")}),
                 "similarity": Value("float32"),
             },
         }

@@ -138,9 +138,8 @@ class MultimodalNerPipeline(Pipeline):
     ) -> Post:
         """Turn one input into words with offsets and an example."""
         fields = input_fields(inputs, is_split_into_words)
-        tokens, text = fields.get("tokens"), fields.get("text")
-        words = split_words(text) if tokens is None else join_words(tokens)
-        text = " ".join(tokens) if tokens is not None else text
+        text = fields["text"] if fields.get("tokens") is None else " ".join(fields["tokens"])
+        words = split_words(text) if fields.get("tokens") is None else join_words(fields["tokens"])
         example: MnerExample = {
             "id": str(fields.get("id") or ""),
             "tokens": [word.text for word in words],
@@ -215,7 +214,7 @@ def input_fields(inputs: Any, is_split_into_words: bool) -> dict[str, Any]:
         fields = {key: inputs[key] for key in INPUT_KEYS if key in inputs}
         text, tokens = fields.get("text"), fields.get("tokens")
         if is_split_into_words and tokens is None and is_words(text):
-            fields["tokens"], fields["text"] = list(text), None
+            fields["tokens"] = list(text or ())
         elif not isinstance(text, str) and not is_words(tokens):
             raise ValueError(
                 f"An input has the keys {sorted(map(str, inputs))} but no text; give it `text` (a string) or `tokens`"

@@ -16,8 +16,8 @@ class MnerTrainingArguments(TrainingArguments):
     Adversarial weight perturbation (SCANNER, section 4.2) belongs here when it comes.
 
     Args:
-        distillation: how far gold labels are trusted (SCANNER, Eq. 4 and Table 3): `none` (plain cross-entropy), `half`
-            (a_i = 0.5), `full` (a_i = 0) or `tyt` (a_i = the teacher's probability of the gold class).
+        distillation: how far gold labels are trusted (SCANNER, Eq. 4 and Table 3): `none` (plain cross-entropy),
+            `half` (a_i = 0.5), `full` (a_i = 0) or `tyt` (a_i = the teacher's probability of the gold class).
         head_learning_rate: learning rate of every parameter outside the pretrained encoders; `None` = the same.
     """
 

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedModel, TrainerCallback, set_se
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
 from hf_mner.data.labels import decode_bio
-from hf_mner.data.schema import MnerExample
+from hf_mner.data.schema import EntityAnnotation, MnerExample
 from hf_mner.knowledge.base import KnowledgeSource, add_knowledge
 from hf_mner.metrics import score_spans
 from hf_mner.models.base.backbones import resolve_backbone
@@ -79,7 +79,7 @@ class ScannerTraining:
         self.processor.save_pretrained(self.output_dir)
         return model.eval()
 
-    def with_teacher(self, name: str, stage: StageRecipe, train: Callable[..., PreTrainedModel]) -> PreTrainedModel:
+    def with_teacher(self, name: str, stage: StageRecipe, train: Callable[..., Any]) -> Any:
         """Train a stage, and before it, where the recipe distils, its teacher with plain cross-entropy."""
         teacher = None
         if stage.distillation != "none":
@@ -197,8 +197,8 @@ class ScannerTraining:
         """Build the prompts of all gold entities and non-entities."""
         examples = []
         for example, spans in zip(self.train, self.non_entities(), strict=True):
-            wrong = [{"start": start, "end": end, "type": NON_ENTITY, "boxes": []} for start, end in spans]
-            examples.append({**example, "entities": [*example["entities"], *wrong]})
+            entities = [*example["entities"], *map(wrong_candidate, spans)]
+            examples.append(MnerExample({**example, "entities": entities}))
         examples = drop_knowledge(
             add_knowledge(examples, self.sources), self.recipe.recognition.knowledge_dropout, self.recipe.seed
         )
@@ -208,13 +208,13 @@ class ScannerTraining:
         """Build the prompts of what stage 1 proposes for the validation examples, labelled by the gold entities."""
         if not self.validation:
             return []
-        fallback = NON_ENTITY if NON_ENTITY in self.label2id else None
-        examples = []
+        has_non_entity = NON_ENTITY in self.label2id
+        examples: list[MnerExample] = []
         for example, spans in zip(self.validation, self.propose(detector, self.validation), strict=True):
             gold = {(entity["start"], entity["end"]): entity for entity in example["entities"]}
-            wrong = {"type": fallback, "boxes": []}
-            entities = [{**gold.get(span, wrong), "start": span[0], "end": span[1]} for span in spans]
-            examples.append({**example, "entities": [entity for entity in entities if entity["type"]]})
+            known = [span for span in spans if span in gold or has_non_entity]
+            entities = [gold.get(span) or wrong_candidate(span) for span in known]
+            examples.append({**example, "entities": entities})
         return self.processor.rows(add_knowledge(examples, self.sources), "recognition", self.label2id)
 
     # ------------------------------------------------------------------------------------------------ both
@@ -320,6 +320,11 @@ def recognition_scorer(label2id: dict[str, int], num_gold: int) -> Callable[[Eva
         return {"precision": precision, "recall": recall, "f1": f1}
 
     return score
+
+
+def wrong_candidate(span: tuple[int, int]) -> EntityAnnotation:
+    """Return the annotation of a span that is not an entity."""
+    return {"start": span[0], "end": span[1], "type": NON_ENTITY, "boxes": []}
 
 
 def gold_spans(example: MnerExample) -> set[tuple]:

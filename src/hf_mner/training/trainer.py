@@ -111,14 +111,15 @@ def load_teacher(
             f"`distillation={args.distillation!r}` needs a teacher; pass `teacher=` a trained model or its folder,"
             " or train one first with `distillation='none'`."
         )
-    if isinstance(teacher, (str, Path)):
-        teacher = type(student).from_pretrained(teacher, dtype=torch.float32)
-    if teacher.config.label2id != student.config.label2id:
+    model: PreTrainedModel = teacher
+    if isinstance(teacher, str | Path):
+        model = type(student).from_pretrained(teacher, dtype=torch.float32)
+    if model.config.label2id != student.config.label2id:
         raise ValueError(
-            f"The teacher's labels are {sorted(teacher.config.label2id)} and the student's"
+            f"The teacher's labels are {sorted(model.config.label2id)} and the student's"
             f" {sorted(student.config.label2id)}, or their order differs; use a teacher trained with the same labels."
         )
-    return teacher.to(args.device).eval()
+    return model.to(args.device).eval()
 
 
 def with_teacher_logits(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch.nn import ModuleList
@@ -31,7 +31,7 @@ def encoder_layers(text_model: PreTrainedModel) -> ModuleList:
         ValueError: if the encoder keeps its layers under no known name.
     """
     for path in ("encoder.layer", "encoder.layers", "transformer.layer", "layers"):
-        module = text_model
+        module: Any = text_model
         for part in path.split("."):
             module = getattr(module, part, None)
             if module is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import KnowledgeSource, add_knowledge
@@ -14,7 +15,7 @@ from .processing_base import MnerProcessor, Row
 
 
 def recognize_entities(
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     processor: MnerProcessor,
     examples: Sequence[MnerExample],
     *,
@@ -38,16 +39,14 @@ def recognize_entities(
         `{"start", "end", "type", "score", "boxes": [{"box": [xmin, ymin, xmax, ymax], "score"}], "shown"}` with word
         indices; `shown` is the knowledge that was read for the entity.
     """
-    found = list(examples)
-    for _, found in recognize_by_stage(
+    stages = recognize_by_stage(
         model, processor, examples, sources=sources, threshold=threshold, batch_size=batch_size
-    ):
-        pass
-    return found
+    )
+    return list(stages)[-1][1]
 
 
 def recognize_by_stage(
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     processor: MnerProcessor,
     examples: Sequence[MnerExample],
     *,
@@ -68,7 +67,7 @@ def recognize_by_stage(
 
 @torch.inference_mode()
 def run_rows(
-    model: torch.nn.Module, processor: MnerProcessor, rows: Sequence[Row], batch_size: int
+    model: PreTrainedModel, processor: MnerProcessor, rows: Sequence[Row], batch_size: int
 ) -> list[dict[str, Any]]:
     """Run the model over rows of similar length and return each row's slice of the output, in the rows' order."""
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]["input_ids"]))

@@ -38,7 +38,7 @@ class EntityRecognitionOutput(ModelOutput):
     Args:
         loss: scalar, when labels were given: Eq. 3.
         logits: `b c`, raw scores of the entity types and `non-entity`.
-        overlap_logits: `b r`, raw overlap score of each object (a sigmoid gives Eq. 2's `o_ij`); `None` without objects.
+        overlap_logits: `b r`, raw overlap score of each object (a sigmoid gives Eq. 2's `o_ij`); `None` = no objects.
         grounding_loss: scalar, Eq. 2 alone, unweighted, when overlaps were given.
     """
 
@@ -93,7 +93,7 @@ class ScannerForSpanDetection(ScannerPreTrainedModel):
         super().__init__(config)
         self.text_model = text_encoder(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.text_config.hidden_size, len(SPAN_LABELS))
+        self.classifier = nn.Linear(hidden_size(config), len(SPAN_LABELS))
         self.post_init()
 
     def forward(
@@ -125,8 +125,8 @@ class ScannerForEntityRecognition(ScannerPreTrainedModel):
         super().__init__(config)
         self.text_model = text_encoder(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.text_config.hidden_size, config.num_labels)
-        self.grounding = nn.Linear(config.text_config.hidden_size, 1)
+        self.classifier = nn.Linear(hidden_size(config), config.num_labels)
+        self.grounding = nn.Linear(hidden_size(config), 1)
         self.post_init()
 
     def forward(
@@ -163,7 +163,7 @@ class ScannerForEntityRecognition(ScannerPreTrainedModel):
     def from_span_detection(
         cls, span_detection: ScannerForSpanDetection, num_frozen_layers: int, **config_kwargs
     ) -> ScannerForEntityRecognition:
-        """Start stage 2 from a trained stage 1, with its embeddings and lower layers frozen so that they can be shared.
+        """Start stage 2 from a trained stage 1, with its embeddings and lower layers frozen so as to be shared.
 
         Args:
             span_detection: the trained stage 1.
@@ -274,6 +274,11 @@ def text_encoder(config: ScannerConfig) -> PreTrainedModel:
     """Build the encoder of a stage without the pooling layer that neither stage reads."""
     kwargs = {"add_pooling_layer": False} if has_pooling_switch(config.text_config) else {}
     return AutoModel.from_config(config.text_config, **kwargs)
+
+
+def hidden_size(config: ScannerConfig) -> int:
+    """Return the width of the encoder."""
+    return config.text_config.hidden_size  # type: ignore[union-attr]  # a dictionary only until the config is built
 
 
 def has_pooling_switch(config) -> bool:

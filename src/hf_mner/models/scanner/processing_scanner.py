@@ -1,4 +1,4 @@
-"""SCANNER's processor: words to rows of stage 1, candidates and knowledge to prompts of stage 2, scores to entities."""
+"""SCANNER's processor: words to rows of stage 1, candidates to prompts of stage 2, scores to entities."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class ScannerProcessor(MnerProcessor):
 
     def candidates(
         self, outputs: Sequence[Mapping[str, Any]], rows: Sequence[Row], examples: Sequence[MnerExample]
-    ) -> list[list[dict[str, Any]]]:
+    ) -> list[list[Any]]:
         """Decode stage 1: each example's spans with `start`, `end` and `score`, the mean probability of its words."""
         scores = [np.zeros((len(example["tokens"]), len(SPAN_LABELS))) for example in examples]
         margins = [np.full(len(example["tokens"]), -1) for example in examples]
