@@ -1,4 +1,4 @@
-"""`hf-mner`: predict, train, evaluate, data. Heavy libraries are imported by the command that runs."""
+"""`hf-mner`: predict, train, evaluate, compact, card, data. Heavy libraries are imported by the command that runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from .data import app as data_app
 from .evaluate import evaluate
 from .predict import predict
+from .publish import card, compact
 from .train import train
 
 app = typer.Typer(
@@ -20,6 +21,8 @@ app = typer.Typer(
 app.command()(predict)
 app.command()(train)
 app.command()(evaluate)
+app.command()(compact)
+app.command()(card)
 app.add_typer(data_app, name="data")
 
 
@@ -27,7 +30,7 @@ def run() -> None:
     """Run the command line; what the user can mend is one line on standard error and exit code 1."""
     try:
         app()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         typer.echo(f"hf-mner: {error}", err=True)
         sys.exit(1)
 

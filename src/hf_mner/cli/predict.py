@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ import typer
 from .options import BatchSize, Captioner, EncyclopediaFiles, Model, Threshold, open_pipeline, open_sources
 
 OnError = Literal["raise", "skip"]
+BAD_POST = (ValueError, TypeError, OSError)  # what an unreadable post or image raises
 
 
 def predict(
@@ -39,7 +41,7 @@ def predict(
     ] = "raise",
 ) -> None:
     """Find the entities of posts."""
-    posts = list(read_posts(text or [], image or [], file))
+    posts = list(read_posts(text or [], image or [], file, on_error))
     pipe = open_pipeline(model)
     options = {
         "knowledge": open_sources(encyclopedia, captioner),
@@ -51,13 +53,15 @@ def predict(
         for post, entities in results(pipe, posts, options, on_error):
             print_table(post, entities)
         return
-    with output.open("w", encoding="utf-8") if output else sys.stdout as stream:
+    with output.open("w", encoding="utf-8") if output else nullcontext(sys.stdout) as stream:
         for post, entities in track(results(pipe, posts, options, on_error), len(posts), output is not None):
             stream.write(json.dumps({**shown_fields(post), "entities": entities}, ensure_ascii=False) + "\n")
 
 
-def read_posts(texts: list[str], images: list[Path], file: str | None) -> Iterator[dict[str, Any]]:
-    """Yield the posts of the arguments, then those of the file, each with an id."""
+def read_posts(
+    texts: list[str], images: list[Path], file: str | None, on_error: OnError = "raise"
+) -> Iterator[dict[str, Any]]:
+    """Yield the posts of the arguments, then those of the file, each with an id; `skip` reports unreadable lines."""
     if not texts and file is None:
         raise ValueError("Nothing to read; give a text, or `--input FILE` ('-' for standard input).")
     if images and len(images) != len(texts):
@@ -65,10 +69,15 @@ def read_posts(texts: list[str], images: list[Path], file: str | None) -> Iterat
     for number, text in enumerate(texts):
         yield {"id": str(number), "text": text, "image": str(images[number]) if images else None}
     if file is not None:
-        with sys.stdin if file == "-" else Path(file).open(encoding="utf-8") as lines:
+        with nullcontext(sys.stdin) if file == "-" else Path(file).open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield {"id": str(number), **parse_line(line, number, file)}
+                    try:
+                        yield {"id": str(number), **parse_line(line, number, file)}
+                    except ValueError as error:
+                        if on_error == "raise":
+                            raise
+                        typer.echo(f"skipped: {error}", err=True)
 
 
 def parse_line(line: str, number: int, file: str) -> dict[str, Any]:
@@ -92,11 +101,11 @@ def results(
     while chunk := list(islice(remaining, options["batch_size"] * 8)):
         try:
             yield from zip(chunk, pipe(chunk, **options), strict=True)
-        except (ValueError, OSError) as error:
+        except BAD_POST as error:
             for post in chunk:  # one by one, to name the bad one
                 try:
                     found = pipe([post], **{**options, "batch_size": 1})[0]
-                except (ValueError, OSError) as reason:
+                except BAD_POST as reason:
                     if on_error == "raise":
                         raise ValueError(f"Post {post['id']}: {reason}") from error
                     typer.echo(f"skipped post {post['id']}: {reason}", err=True)

@@ -66,11 +66,13 @@ def subwords_of_words(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequen
         truncation=False,
         verbose=False,
     )
+    # Unigram vocabularies hold `<mask>` and the like as ordinary pieces, which `split_special_tokens` does not undo.
+    special = set(tokenizer.all_special_ids)
     grouped = []
     for row, words in enumerate(texts):
         pieces: list[list[int]] = [[] for _ in words]
         for token_id, word in zip(encoded["input_ids"][row], encoded.word_ids(row), strict=True):
-            pieces[word].append(token_id)
+            pieces[word].append(tokenizer.unk_token_id if token_id in special else token_id)
         grouped.append([ids or [tokenizer.unk_token_id] for ids in pieces])
     return grouped
 

@@ -138,11 +138,15 @@ def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"`{key}` cannot be set: {parent!r} is a value ({values!r}), not a section.")
     values[last] = value
 
 
 def parse_recipe(values: Mapping[str, Any], recipe_class: type, where: str) -> Any:
     """Build a recipe dataclass from a mapping; leftovers, gaps and wrong types are errors that name the key."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"Recipe {where} is {values!r}; expected a section of keys and values.")
     known = {item.name for item in fields(recipe_class)}
     unused = sorted(set(values) - known)
     if unused:

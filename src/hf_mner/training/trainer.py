@@ -85,7 +85,8 @@ class TrustYourTeacherTrainer(Trainer):
     def parameter_groups(self, model: torch.nn.Module) -> list[dict[str, Any]]:
         """Split the trainable parameters by encoder or head and by weight decay."""
         decaying = set(self.get_decay_parameter_names(model))
-        rates = {False: self.args.learning_rate, True: self.args.head_learning_rate or self.args.learning_rate}
+        body_rate, head_rate = self.args.learning_rate, self.args.head_learning_rate
+        rates = {False: body_rate, True: body_rate if head_rate is None else head_rate}
         groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:

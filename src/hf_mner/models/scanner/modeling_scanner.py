@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput
 from hf_mner.layers.losses import classification_loss, grounding_loss
 from hf_mner.layers.pooling import gather_token, gather_tokens
 from hf_mner.models.base.backbones import encoder_layers, resolve_backbone
+from hf_mner.models.base.modeling_base import MnerPreTrainedModel
 
 from .configuration_scanner import SPAN_LABELS, ScannerConfig
 
@@ -48,7 +49,7 @@ class EntityRecognitionOutput(ModelOutput):
     grounding_loss: Tensor | None = None
 
 
-class ScannerPreTrainedModel(PreTrainedModel):
+class ScannerPreTrainedModel(MnerPreTrainedModel):
     """What the heads share: configuration, attention back ends, and building from pretrained encoders."""
 
     config_class = ScannerConfig
@@ -72,7 +73,7 @@ class ScannerPreTrainedModel(PreTrainedModel):
             config_kwargs: fields of `ScannerConfig`.
         """
         path = resolve_backbone(text)
-        source = AutoModel.from_pretrained(path, dtype=torch.float32, **pooling_free(path))
+        source = AutoModel.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **pooling_free(path))
         if vocab_size is not None and vocab_size != source.config.vocab_size:
             source.resize_token_embeddings(vocab_size)
         source.config.name_or_path = text  # never the folder of this machine

@@ -18,6 +18,7 @@ from .configuration_scanner import NON_ENTITY, SPAN_LABELS
 KnowledgePart = Literal["encyclopedia", "auxiliary", "caption", "objects"]
 KNOWLEDGE_PARTS: tuple[str, ...] = get_args(KnowledgePart)
 OBJECT_TOKEN = "[obj]"
+PROMPT_HEAD = ("The entity is", "for", "in this sentence.")  # `<mask>` follows the first part, the entity the second
 
 Subwords = list[list[int]]  # the sub-word ids of each word of a text
 
@@ -201,11 +202,11 @@ class ScannerProcessor(MnerProcessor):
         parts = self.knowledge_of(example)
         texts = [mention(example, entity) for entity in example.get("entities") or ()]
         texts += [entry["text"] for entry in parts["encyclopedia"]] + [object_text(item) for item in parts["objects"]]
-        return [*texts, parts["auxiliary"], parts["caption"], "The entity is", "for", "in this sentence."]
+        return [*texts, parts["auxiliary"], parts["caption"], "", *PROMPT_HEAD]
 
     def tokenize_once(self, texts: Iterable[str]) -> dict[str, tuple[list[str], Subwords]]:
-        """Map each distinct text to its words and their sub-words."""
-        distinct = [text for text in dict.fromkeys(texts) if text.strip()]
+        """Map each distinct text to its words and their sub-words (none for a blank text)."""
+        distinct = list(dict.fromkeys(texts))
         words = [text.split() for text in distinct]
         tokenized = zip(distinct, words, subwords_of_words(self.tokenizer, words), strict=True)
         return {text: (pieces, subwords) for text, pieces, subwords in tokenized}
@@ -247,9 +248,9 @@ class ScannerProcessor(MnerProcessor):
         room -= len(head) + len(tweet)
         pieces = [[self.object_token_id, *flat(cache[text][1])] for text in map(object_text, objects)]
         objects_length = sum(map(len, pieces))
-        caption = fit_words(cache.get(parts["caption"]), room - objects_length)
+        caption = fit_words(cache[parts["caption"]], room - objects_length)
         facts = parts["auxiliary"] or (entry["text"] if entry else "")
-        text = fit_words(cache.get(facts), room - objects_length - len(flat(caption[1])))
+        text = fit_words(cache[facts], room - objects_length - len(flat(caption[1])))
         room -= len(flat(text[1])) + len(flat(caption[1]))
         ids = [*before, *head, *tweet, *flat(text[1]), *flat(caption[1])]
         object_index = []
@@ -268,10 +269,15 @@ class ScannerProcessor(MnerProcessor):
         self, name: str, cache: Mapping[str, tuple[list[str], Subwords]], room: int
     ) -> tuple[list[int], int]:
         """Return the ids of the prompt's first sentence and the position of `<mask>` in them."""
-        opening = flat(cache["The entity is"][1])
+        opening, before_name, closing = (flat(cache[text][1]) for text in PROMPT_HEAD)
+        room -= len(opening) + 1 + len(before_name) + len(closing)
+        if room < 2:
+            raise ValueError(
+                f"`max_length={self.max_length}` has no room for the prompt's first sentence and a candidate;"
+                " the paper's encoders take 512."
+            )
         entity = flat(cache[name][1])[: room // 2]  # only a candidate of half the encoder's length is ever cut
-        ids = [*opening, self.tokenizer.mask_token_id, *flat(cache["for"][1]), *entity]
-        return [*ids, *flat(cache["in this sentence."][1])], len(opening)
+        return [*opening, self.tokenizer.mask_token_id, *before_name, *entity, *closing], len(opening)
 
     # ------------------------------------------------------------------------------------------------ decoding
 
@@ -406,9 +412,9 @@ def flat(subwords: Subwords) -> list[int]:
     return [token for word in subwords for token in word]
 
 
-def fit_words(text: tuple[list[str], Subwords] | None, room: int) -> tuple[list[str], Subwords]:
-    """Keep the leading words of a text that fit into `room` tokens; none of an absent text."""
-    words, subwords = text or ([], [])
+def fit_words(text: tuple[list[str], Subwords], room: int) -> tuple[list[str], Subwords]:
+    """Keep the leading words of a text that fit into `room` tokens."""
+    words, subwords = text
     used = 0
     for count, pieces in enumerate(subwords):
         used += len(pieces)

@@ -1,0 +1,1 @@
+"""Publishing: compact checkpoints and model cards."""

@@ -1,0 +1,109 @@
+"""Model cards, rendered from a checkpoint's recipe and from the files that `hf-mner evaluate` wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+
+TEMPLATE = files("hf_mner.hub") / "model_card_template.md"
+
+
+def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], licence: str = "apache-2.0") -> str:
+    """Return the Markdown card of a SCANNER checkpoint; every score in it is read from a results file.
+
+    Args:
+        checkpoint: folder with `model.safetensors`, `config.json` and `recipe.yaml`.
+        results: JSON files of `hf-mner evaluate`, one row each in the card's table.
+        licence: licence identifier of the weights.
+    """
+    checkpoint = Path(checkpoint)
+    recipe = yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8"))
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    scores = [json.loads(Path(path).read_text(encoding="utf-8")) for path in results]
+    data = ModelCardData(
+        model_name=checkpoint.name,
+        license=licence,
+        language="en",
+        library_name="hf_mner",
+        pipeline_tag="token-classification",
+        tags=["named-entity-recognition", "multimodal", recipe["system"]],
+        base_model=recipe["backbone"],
+        eval_results=[eval_result(row) for row in scores],
+    )
+    values = {
+        "front_matter": data.to_yaml(),
+        "name": checkpoint.name,
+        "system": recipe["system"].upper(),
+        "backbone": recipe["backbone"],
+        "dataset": recipe["dataset"],
+        "seed": recipe["seed"],
+        "recipe": yaml.safe_dump(recipe, sort_keys=False).rstrip(),
+        "megabytes": f"{(checkpoint / 'model.safetensors').stat().st_size / 1e6:.1f}",
+        "classes": ", ".join(config["id2label"].values()),
+        "boxes": grounding_sentence(config),
+        "scores": score_table(scores),
+        "types": type_table(scores),
+        "label_files": ", ".join(sorted({f"`{row['label_files_sha256']}`" for row in scores})),
+    }
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
+
+
+def grounding_sentence(config: dict[str, Any]) -> str:
+    """Say whether the model proposes boxes."""
+    if config.get("grounding_weight"):
+        return "It grounds entities in the image's detected objects."
+    return "It was not trained to ground (lambda = 0 in Eq. 3): `boxes` is always empty."
+
+
+def eval_result(row: dict[str, Any]) -> EvalResult:
+    """Turn one results file to the Hub's format."""
+    return EvalResult(
+        task_type="token-classification",
+        task_name=f"entity F1, knowledge: {knowledge_names(row)}",
+        dataset_type=row["dataset"],
+        dataset_name=row["dataset"],
+        dataset_split=row["split"],
+        metric_type="f1",
+        metric_value=percent(row["entities"]["f1"]),
+    )
+
+
+def knowledge_names(row: dict[str, Any]) -> str:
+    """Name the knowledge that a score was measured with."""
+    return " + ".join(row["knowledge"]) or "none"
+
+
+def percent(fraction: float) -> float:
+    """Return a fraction as a percentage with two decimals."""
+    return round(100 * float(fraction), 2)
+
+
+def score_table(scores: Sequence[dict[str, Any]]) -> str:
+    """Return a Markdown table with a row for each results file."""
+    lines = [
+        "| data, split | knowledge | precision | recall | F1 | seen F1 | unseen F1 |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in scores:
+        cells = [percent(row["entities"][name]) for name in ("precision", "recall", "f1")]
+        cells += [percent(row["seen_unseen"][part]["f1"]) for part in ("seen", "unseen")]
+        numbers = " | ".join(f"{cell:.2f}" for cell in cells)
+        lines.append(f"| {row['dataset']}, {row['split']} | {knowledge_names(row)} | {numbers} |")
+    return "\n".join(lines)
+
+
+def type_table(scores: Sequence[dict[str, Any]]) -> str:
+    """Return a Markdown table of the F1 of each type."""
+    types = sorted({name for row in scores for name in row["entities"]["per_type"]})
+    lines = ["| knowledge | " + " | ".join(types) + " |", "| --- |" + " ---: |" * len(types)]
+    for row in scores:
+        numbers = [f"{percent(row['entities']['per_type'][name]['f1']):.2f}" for name in types]
+        lines.append(f"| {knowledge_names(row)} | " + " | ".join(numbers) + " |")
+    return "\n".join(lines)
