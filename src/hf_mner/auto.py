@@ -33,16 +33,36 @@ SYSTEMS: dict[str, System] = {
 }
 
 
+PIPELINE_MODULE = "hf_mner.pipelines.multimodal_ner"
+
+# Modules that are being imported at this moment; what they define does not exist yet.
+LOADING: set[str] = set()
+
+
+def module_name(model_type: str, kind: str) -> str:
+    """Name the `configuration`, `modeling` or `processing` module of a system."""
+    return f"hf_mner.models.{model_type}.{kind}_{model_type}"
+
+
 def load_class(model_type: str, kind: str, name: str) -> type:
-    """Import a class of a system from its `configuration_`, `modeling_` or `processing_` file."""
-    return getattr(import_module(f"hf_mner.models.{model_type}.{kind}_{model_type}"), name)
+    """Import a class of a system."""
+    return getattr(import_module(module_name(model_type, kind)), name)
+
+
+def loadable_systems(*kinds: str) -> list[tuple[str, System]]:
+    """List the systems whose modules are not being imported just now; the others follow when they have been."""
+    return [
+        (model_type, system)
+        for model_type, system in SYSTEMS.items()
+        if not LOADING & {module_name(model_type, kind) for kind in kinds}
+    ]
 
 
 def register_configs() -> None:
     """Tell `AutoConfig` of every system."""
     from transformers.models.auto.configuration_auto import AutoConfig
 
-    for model_type, system in SYSTEMS.items():
+    for model_type, system in loadable_systems("configuration"):
         AutoConfig.register(model_type, load_class(model_type, "configuration", system.config), exist_ok=True)
 
 
@@ -53,7 +73,7 @@ def register_models() -> None:
     """
     from transformers.models.auto.modeling_auto import AutoModel, AutoModelForTokenClassification
 
-    for model_type, system in SYSTEMS.items():
+    for model_type, system in loadable_systems("configuration", "modeling"):
         config = load_class(model_type, "configuration", system.config)
         models: Any = tuple(load_class(model_type, "modeling", name) for name in system.models)
         for auto_class in (AutoModel, AutoModelForTokenClassification):
@@ -64,14 +84,15 @@ def register_processors() -> None:
     """Tell `AutoProcessor` of every system."""
     from transformers.models.auto.processing_auto import AutoProcessor
 
-    for model_type, system in SYSTEMS.items():
+    for model_type, system in loadable_systems("configuration", "processing"):
         config = load_class(model_type, "configuration", system.config)
         AutoProcessor.register(config, load_class(model_type, "processing", system.processor), exist_ok=True)
 
 
 def register_pipeline() -> None:
     """Tell `transformers.pipeline` of the task `multimodal-ner` and its embedded default model."""
-    import_module("hf_mner.pipelines.multimodal_ner").register()
+    if PIPELINE_MODULE not in LOADING:
+        import_module(PIPELINE_MODULE).register()
 
 
 REGISTRATIONS: dict[str, Callable[[], None]] = {
@@ -79,6 +100,10 @@ REGISTRATIONS: dict[str, Callable[[], None]] = {
     "transformers.models.auto.modeling_auto": register_models,
     "transformers.models.auto.processing_auto": register_processors,
     "transformers.pipelines": register_pipeline,
+    PIPELINE_MODULE: register_pipeline,
+    **{module_name(model_type, "configuration"): register_configs for model_type in SYSTEMS},
+    **{module_name(model_type, "modeling"): register_models for model_type in SYSTEMS},
+    **{module_name(model_type, "processing"): register_processors for model_type in SYSTEMS},
 }
 
 
@@ -94,7 +119,11 @@ class RegisteringLoader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the module, then register."""
-        self.loader.exec_module(module)
+        LOADING.add(module.__name__)
+        try:
+            self.loader.exec_module(module)
+        finally:
+            LOADING.discard(module.__name__)
         module.__loader__ = self.loader
         self.register()
 

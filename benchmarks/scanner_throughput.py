@@ -1,0 +1,103 @@
+"""Two-stage SCANNER against its two bare encoders over the same tokens, in one process.
+
+    python benchmarks/scanner_throughput.py --data-dir DATA --output results/scanner/throughput.json
+
+The limit is what the encoders alone need for the very batches that the two stages run. The ratio is limit time over
+two-stage time, tokenisation, prompt building and decoding included; the knowledge is looked up beforehand. The median
+of the repeats counts; both arms alternate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from hf_mner import ScannerForMultimodalNer, load_mner_dataset, pipeline, recognize_entities
+from hf_mner.knowledge.base import add_knowledge
+from hf_mner.knowledge.encyclopedia import Encyclopedia
+from hf_mner.models.base import recognition
+from hf_mner.training.run import examples_of
+
+
+def record_batches(
+    model: ScannerForMultimodalNer, run: Callable[[], object]
+) -> list[tuple[torch.nn.Module, dict[str, torch.Tensor]]]:
+    """Run once and keep the inputs of every forward pass of a text encoder."""
+    batches: list[tuple[torch.nn.Module, dict[str, torch.Tensor]]] = []
+    hooks = [
+        encoder.register_forward_pre_hook(
+            lambda module, _, kwargs: batches.append((module, dict(kwargs))), with_kwargs=True
+        )
+        for encoder in model.text_encoders()
+    ]
+    run()
+    for hook in hooks:
+        hook.remove()
+    return batches
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Time one run."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Measure and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", required=True, type=Path)
+    parser.add_argument("--model", help="checkpoint; default: the embedded one")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+
+    pipe = pipeline("multimodal-ner", model=options.model)
+    test = load_mner_dataset("twitter2017", options.data_dir, knowledge=["blip2_captions"])["test"]
+    encyclopedia = Encyclopedia.from_jsonl(options.data_dir / "wikipedia" / "entities.jsonl.gz")
+    examples = examples_of(test)
+    candidates = next(recognition.recognize_by_stage(pipe.model, pipe.processor, examples))[1]
+    looked_up = add_knowledge(candidates, [encyclopedia])
+    ready = [{**gold, "knowledge": found["knowledge"]} for gold, found in zip(examples, looked_up, strict=True)]
+
+    def two_stages() -> None:
+        for first in range(0, len(ready), options.batch_size):
+            chunk = ready[first : first + options.batch_size]
+            recognize_entities(pipe.model, pipe.processor, chunk, batch_size=options.batch_size)
+
+    batches = record_batches(pipe.model, two_stages)
+
+    @torch.inference_mode()
+    def encoders_alone() -> None:
+        for encoder, inputs in batches:
+            encoder(**inputs)
+
+    encoders_alone()
+    pairs = [(seconds(encoders_alone), seconds(two_stages)) for _ in range(options.repeats)]
+    bare, whole = (statistics.median(times) for times in zip(*pairs, strict=True))
+    result = {
+        "tweets": len(ready),
+        "batch_size": options.batch_size,
+        "threads": options.threads,
+        "forward_passes": len(batches),
+        "encoders_alone_s": bare,
+        "two_stages_s": whole,
+        "ratio": statistics.median(alone / both for alone, both in pairs),
+        "tweets_per_s": len(ready) / whole,
+    }
+    print(json.dumps(result, indent=2))
+    if options.output:
+        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
