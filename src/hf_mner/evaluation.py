@@ -40,35 +40,40 @@ def evaluate_model(
         progress: wraps the list of chunks, for example `rich.progress.track`.
 
     Returns:
-        `entities` (exact span and type: conlleval reading of the gold, as the loaders give it), `stages` (for each
-        stage the span F1 of what it found, whatever the type), `seen_unseen` and `grounded` where asked for and
-        possible, `examples` and `seconds`. Fractions are in [0, 1].
+        `stages` (for each stage the span F1 of what it found, whatever the type), `examples` and `seconds`; unless the
+        model stops before the last stage also `entities` (exact span and type: conlleval reading of the gold, as the
+        loaders give it), and `seen_unseen` and `grounded` where asked for and possible. Fractions are in [0, 1].
     """
     started = time.perf_counter()
-    found: dict[str, list[MnerExample]] = {stage: [] for stage in processor.stages}
+    found: dict[str, list[MnerExample]] = {stage: [] for stage in model.stages or processor.stages}
     for first in progress(range(0, len(examples), CHUNK)):
-        chunk = examples[first : first + CHUNK]
+        chunk = [examples[index] for index in range(first, min(first + CHUNK, len(examples)))]
         for stage, part in recognize_by_stage(
             model, processor, chunk, sources=sources, threshold=threshold, batch_size=batch_size
         ):
             found[stage].extend(part)
+    examples = list(examples)
     gold = [spans_of(example) for example in examples]
-    last = found[processor.stages[-1]]
-    predicted = [spans_of(example) for example in last]
     scores: dict[str, Any] = {
-        "entities": score_spans(predicted, gold),
         "stages": {
             stage: score_spans([spans_of(example) for example in part], gold, typed=False)
             for stage, part in found.items()
         },
+        "examples": len(examples),
+        "seconds": time.perf_counter() - started,
     }
+    if processor.stages[-1] not in found:
+        return scores
+    last = found[processor.stages[-1]]
+    predicted = [spans_of(example) for example in last]
+    scores["entities"] = score_spans(predicted, gold)
     if training_entities is not None:
         tokens = [example["tokens"] for example in examples]
         scores["seen_unseen"] = score_seen_unseen(predicted, gold, tokens, set(training_entities))
     if any(entity["boxes"] for example in examples for entity in example["entities"]):
         references = [example["entities"] for example in examples]
         scores["grounded"] = score_grounded_entities([grounded_of(example) for example in last], references)
-    return {**scores, "examples": len(examples), "seconds": time.perf_counter() - started}
+    return scores
 
 
 def spans_of(example: MnerExample) -> list[tuple[int, int, str]]:

@@ -17,25 +17,28 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     data_dir: DataDir = None,
     knowledge: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Knowledge folders to join ('none' for nothing); default: what the checkpoint's recipe says."
-        ),
+        list[str] | None, typer.Option(help="Knowledge folders to join; default: those of the checkpoint's recipe.")
     ] = None,
     encyclopedia: EncyclopediaFiles = None,
+    is_text_only: Annotated[bool, typer.Option("--no-knowledge", help="Show the model the text alone.")] = False,
     threshold: Threshold = 0.0,
     batch_size: BatchSize = 32,
     output: Annotated[Path | None, typer.Option(help="JSON file for the scores.")] = None,
 ) -> None:
     """Score a checkpoint: entities, every stage, every type, seen and unseen, boxes."""
+    from hf_mner.data.leakage import refuse_leakage
+    from hf_mner.data.readers import find_data_dir, find_file
     from hf_mner.metrics import format_scores
 
     pipe = open_pipeline(model)
     recipe = saved_recipe(model)
-    names = knowledge if knowledge is not None else recipe.get("knowledge", [])
-    names = [name for name in names if name != "none"]
-    if knowledge is None and not encyclopedia and recipe.get("encyclopedia") and data_dir is not None:
-        encyclopedia = [data_dir / recipe["encyclopedia"]]
+    if split == "test" and recipe:
+        refuse_leakage(recipe["dataset"], dataset)
+    names = [] if is_text_only else recipe.get("knowledge", []) if knowledge is None else knowledge
+    if not is_text_only and not encyclopedia and recipe.get("encyclopedia"):
+        encyclopedia = [find_file(find_data_dir(data_dir, dataset), recipe["encyclopedia"])]
+    if is_text_only:
+        encyclopedia = None
     granularity: Any = recipe.get("granularity", "coarse") if recipe.get("dataset") == dataset else "coarse"
     scores = {
         "model": model or "embedded default",
@@ -45,14 +48,15 @@ def evaluate(
         "knowledge": [*names, *(path.name for path in encyclopedia or [])],
         **score(pipe, dataset, split, data_dir, names, open_sources(encyclopedia), threshold, batch_size, granularity),
     }
-    typer.echo(format_scores(scores["entities"]))
+    typer.echo(f"knowledge: {', '.join(scores['knowledge']) or 'none'}")
     for stage, values in scores["stages"].items():
-        typer.echo(f"spans of stage {stage}: F1 {100 * values['f1']:.2f}")
-    for part in ("seen_unseen", "grounded"):
+        typer.echo(f"spans of stage {stage}\n{format_scores(values)}")
+    for part in ("entities", "seen_unseen", "grounded"):
         if part in scores:
             typer.echo(f"{part}\n{format_scores(scores[part])}")
     if output is not None:
-        output.write_text(json.dumps(scores, indent=2), encoding="utf-8")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
         typer.echo(f"Scores: {output}")
 
 
@@ -95,10 +99,11 @@ def score(
 
 
 def saved_recipe(model: str | None) -> dict[str, Any]:
-    """Return the recipe that lies beside a checkpoint, empty where there is none."""
+    """Return the recipe that lies beside a checkpoint (or beside the run of one stage), empty where there is none."""
     import yaml
 
     from hf_mner.pipelines.multimodal_ner import DEFAULT_CHECKPOINT
 
-    path = Path(model or str(DEFAULT_CHECKPOINT)) / "recipe.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    folder = Path(model or str(DEFAULT_CHECKPOINT))
+    path = next((path for path in (folder / "recipe.yaml", folder.parent / "recipe.yaml") if path.is_file()), None)
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}

@@ -107,8 +107,8 @@ def results(
                     found = pipe([post], **{**options, "batch_size": 1})[0]
                 except BAD_POST as reason:
                     if on_error == "raise":
-                        raise ValueError(f"Post {post['id']}: {reason}") from error
-                    typer.echo(f"skipped post {post['id']}: {reason}", err=True)
+                        raise ValueError(f"Post {post.get('id')}: {reason}") from error
+                    typer.echo(f"skipped post {post.get('id')}: {reason}", err=True)
                     continue
                 yield post, found
 

@@ -115,4 +115,5 @@ def window_words(
         windows.append(WordWindow(first, word, [*ids, *after], index))
         if word >= len(subwords):
             return windows
-        first = max(first + 1, word - overlap_words)
+        # A next word too long for any shared words starts its window itself.
+        first = word if len(subwords[word]) >= room else max(first + 1, word - overlap_words)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from .schema import Box
+from .boxes import Box, check_box
 
 logger = logging.getLogger(__name__)
 
@@ -57,37 +56,6 @@ class BoxAnnotation:
         if self.needs_entities:
             raise ValueError(message)
         logger.warning("%s The boxes are left out.", message)
-
-
-def check_box(box: Sequence[float], image_size: Sequence[int] | None, where: str) -> Box:
-    """Return the box as floats if it is one.
-
-    The rule, which every box of Twitter-GMNER meets: `0 <= xmin < xmax <= width` and `0 <= ymin < ymax <= height`.
-
-    Args:
-        box: `[xmin, ymin, xmax, ymax]` in pixels.
-        image_size: `(width, height)`; None leaves the upper bounds unchecked.
-        where: file and entity, for the error text.
-
-    Raises:
-        ValueError: if a number is missing or not finite, the box has no area, or it leaves the image.
-    """
-    try:
-        numbers = [float(value) for value in box]
-    except (TypeError, ValueError):
-        numbers = []
-    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{where}: box {box!r} is not four numbers; expected [xmin, ymin, xmax, ymax] in pixels.")
-    xmin, ymin, xmax, ymax = numbers
-    if xmax <= xmin or ymax <= ymin:
-        raise ValueError(f"{where}: box {numbers} has no area; expected xmin < xmax and ymin < ymax. Swap or drop it.")
-    width, height = image_size or (math.inf, math.inf)
-    if min(xmin, ymin) < 0 or xmax > width or ymax > height:
-        raise ValueError(
-            f"{where}: box {numbers} leaves its image of width {width} and height {height}; clip the box to the image,"
-            " or correct the size."
-        )
-    return numbers
 
 
 def read_voc_file(path: Path) -> BoxAnnotation:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
+from hf_mner.data.boxes import Box, check_box
 from hf_mner.data.labels import bio_labels
 
 if TYPE_CHECKING:
     from datasets import Features
 
-Box = list[float]  # [xmin, ymin, xmax, ymax] in pixels of the image, origin in the upper left corner
-
 
 class EntityAnnotation(TypedDict):
-    """A gold entity: word indices (`end` exclusive), type, and its boxes in pixels (`[]` = not in the image)."""
+    """A gold entity: word indices (`end` exclusive), type, and its boxes in pixels (`[]` = not in the image).
+
+    `object_similarities` (optional, not a data set column) is the entity's similarity with each of the example's
+    `knowledge["objects"]`, in their order.
+    """
 
     start: int
     end: int
     type: str
     boxes: list[Box]
+    object_similarities: NotRequired[list[float]]
 
 
 class ObjectKnowledge(TypedDict):
@@ -83,6 +87,35 @@ class Entity(TypedDict, total=False):
     end: int
     boxes: list[PredictedBox]
     knowledge: dict[str, Any]
+
+
+def check_knowledge(knowledge: Mapping[str, Any], image_size: Sequence[int] | None = None) -> None:
+    """Refuse knowledge that a processor could not show.
+
+    Args:
+        knowledge: see `Knowledge`.
+        image_size: `[width, height]`; given, the boxes of objects must lie inside.
+
+    Raises:
+        ValueError: naming the part, what it holds, and what was expected.
+    """
+    if not isinstance(knowledge, Mapping):
+        raise ValueError(
+            f"`knowledge` is a {type(knowledge).__name__}; expected a mapping such as {{'caption': 'a man'}}."
+        )
+    known = Knowledge.__annotations__
+    if unknown := sorted(set(knowledge) - set(known)):
+        raise ValueError(f"`knowledge` has parts that nothing reads: {unknown}; known parts: {', '.join(known)}.")
+    for name in ("caption", "auxiliary"):
+        if not isinstance(knowledge.get(name), str | None):
+            raise ValueError(f"`knowledge['{name}']` is {knowledge[name]!r}; expected a text or None.")
+    for entry in knowledge.get("encyclopedia") or ():
+        if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in ("mention", "text")):
+            raise ValueError(f"`knowledge['encyclopedia']` holds {entry!r}; expected `mention`, `title` and `text`.")
+    for item in knowledge.get("objects") or ():
+        if not isinstance(item, Mapping) or not isinstance(item.get("label"), str):
+            raise ValueError(f"`knowledge['objects']` holds {item!r}; expected a `label` (a text) and a `box`.")
+        check_box(item.get("box"), image_size, f"Object {item['label']!r}")
 
 
 def mner_features(types: Sequence[str]) -> Features:

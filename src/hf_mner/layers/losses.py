@@ -86,17 +86,18 @@ def grounding_loss(overlap_logits: Tensor, overlaps: Tensor) -> Tensor:
 
     Args:
         overlap_logits: `b r`, raw scores of each `[obj]` token.
-        overlaps: `b r`, the largest IoU of each object with the entity's gold boxes, in [0, 1]; negative values
-            (`-100`) mark padding and examples without gold boxes to learn from.
+        overlaps: `b r`, the largest IoU of each object with the entity's gold boxes, in [0, 1]; 0 for every object of
+            an entity that is not in the image; negative values (`-100`) mark padding.
 
     Returns:
-        The mean over real objects; 0 when there is none.
+        The sum over each candidate's objects, averaged over the `b` candidates; 0 when there is no object.
 
     Source: SCANNER, Eq. 2.
-    Departure: Eq. 2 sums over entities and objects; the mean keeps lambda of Eq. 3 independent of their number.
+    Departure: Eq. 1 and Eq. 2 both sum over the candidates; both are averaged over them here, so that lambda of Eq. 3
+        weighs the two as printed.
     """
     real = overlaps >= 0
     losses = F.binary_cross_entropy_with_logits(
         overlap_logits.float(), overlaps.float().clamp(min=0), reduction="none"
     )  # b r
-    return (losses * real).sum() / real.sum().clamp(min=1)
+    return (losses * real).sum() / len(overlaps)

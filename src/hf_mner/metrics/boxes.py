@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-
-def check_box(box: Sequence[float]) -> None:
-    """Raise `ValueError` unless `box` is `[xmin, ymin, xmax, ymax]` with a positive width and height."""
-    if isinstance(box, str | bytes | dict) or len(box) != 4:
-        raise ValueError(f"Box {box!r} is not a box; expected four numbers [xmin, ymin, xmax, ymax] in pixels.")
-    if not all(math.isfinite(value) for value in box):
-        raise ValueError(f"Box {list(box)} holds a value that is not finite; drop the box or predict none.")
-    xmin, ymin, xmax, ymax = box
-    if xmax <= xmin or ymax <= ymin:
-        raise ValueError(
-            f"Box {list(box)} is empty: need xmin < xmax and ymin < ymax. Boxes are [xmin, ymin, xmax, ymax] in"
-            " pixels; convert [x, y, width, height] or [cx, cy, w, h] first."
-        )
+from hf_mner.data.boxes import check_area
 
 
 def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -35,8 +22,8 @@ def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
 
     Source: FA-VG's evaluation (Yang et al. 2019, https://arxiv.org/abs/1908.06354), which MNER-QG follows.
     """
-    check_box(a)
-    check_box(b)
+    check_area(a)
+    check_area(b)
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:

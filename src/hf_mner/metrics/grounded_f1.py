@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hf_mner.metrics.boxes import box_iou, check_box
+from hf_mner.data.boxes import check_area
+from hf_mner.metrics.boxes import box_iou
 from hf_mner.metrics.counts import check_same_length, precision_recall_f1
 
 GroundedEntity = Mapping[str, Any]  # {"start", "end", "type", "boxes"}
@@ -109,10 +110,7 @@ def _check_entity(entity: GroundedEntity, name: str, role: str) -> None:
             " keep the box with the best score, or `boxes=[]` for an entity that is not in the image."
         )
     for box in entity["boxes"]:
-        try:
-            check_box(box)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+        check_area(box, name)
 
 
 def _count(predicted: _BySpan, gold: _BySpan, is_right: _Judge) -> dict[str, Any]:

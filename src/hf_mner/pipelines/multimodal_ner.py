@@ -14,7 +14,7 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from hf_mner.data.alignment import Word, join_words, split_words
 from hf_mner.data.images import load_rgb_image
-from hf_mner.data.schema import Entity, MnerExample
+from hf_mner.data.schema import Entity, Knowledge, MnerExample, check_knowledge
 from hf_mner.knowledge.base import KnowledgeSource
 from hf_mner.models.base.recognition import recognize_entities
 
@@ -52,7 +52,7 @@ class MultimodalNerPipeline(Pipeline):
 
     def _sanitize_parameters(
         self,
-        knowledge: KnowledgeSource | Sequence[KnowledgeSource] | None = None,
+        knowledge: KnowledgeSource | Sequence[KnowledgeSource] | Knowledge | None = None,
         threshold: float | None = None,
         return_knowledge: bool | None = None,
         is_split_into_words: bool | None = None,
@@ -62,7 +62,8 @@ class MultimodalNerPipeline(Pipeline):
         """Sort the parameters of a call by step; a name that nothing reads is a `TypeError`.
 
         Args:
-            knowledge: sources that are asked for what the inputs do not bring along.
+            knowledge: sources that are asked for what the inputs do not bring along; or a mapping (`{"caption": ...}`)
+                that holds for every input without `"knowledge"` of its own.
             threshold: entities with a lower score are left out (default 0: all that the model decides on).
             return_knowledge: add to each entity the knowledge that the model was shown for it.
             is_split_into_words: a list of strings is one text's words, not several texts.
@@ -71,9 +72,13 @@ class MultimodalNerPipeline(Pipeline):
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"`threshold` must be between 0 and 1, got {threshold}.")
-        sources = [knowledge] if callable(knowledge) else knowledge
-        preprocess = {"is_split_into_words": is_split_into_words, "max_pixels": max_pixels, "allow_urls": allow_urls}
-        forward = {"sources": sources, "threshold": threshold}
+        preprocess: dict[str, Any] = {"max_pixels": max_pixels, "allow_urls": allow_urls}
+        preprocess["is_split_into_words"] = is_split_into_words
+        forward: dict[str, Any] = {"threshold": threshold}
+        if isinstance(knowledge, Mapping):
+            preprocess["knowledge"] = knowledge
+        elif knowledge is not None:
+            forward["sources"] = check_sources(knowledge)
         return given(preprocess), given(forward), given({"return_knowledge": return_knowledge})
 
     def __call__(self, inputs: Any = None, *, text: Any = None, image: Any = None, **kwargs: Any) -> Any:
@@ -135,6 +140,7 @@ class MultimodalNerPipeline(Pipeline):
         is_split_into_words: bool = False,
         max_pixels: int = 50_000_000,
         allow_urls: bool = False,
+        knowledge: Knowledge | None = None,
     ) -> Post:
         """Turn one input into words with offsets and an example."""
         fields = input_fields(inputs, is_split_into_words)
@@ -143,12 +149,14 @@ class MultimodalNerPipeline(Pipeline):
         example: MnerExample = {
             "id": str(fields.get("id") or ""),
             "tokens": [word.text for word in words],
-            "knowledge": fields.get("knowledge"),
+            "knowledge": fields.get("knowledge") or knowledge,
             "image": None,
         }
         if fields.get("image") is not None:
             example["image"] = load_rgb_image(fields["image"], max_pixels=max_pixels, allow_urls=allow_urls)
             example["image_size"] = list(example["image"].size)
+        if example["knowledge"] is not None:
+            check_knowledge(example["knowledge"], example.get("image_size"))
         return Post(text, words, example)
 
     def _forward(
@@ -188,6 +196,18 @@ class MultimodalNerPipeline(Pipeline):
 def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Drop the parameters that were not given."""
     return {name: value for name, value in parameters.items() if value is not None}
+
+
+def check_sources(knowledge: KnowledgeSource | Sequence[KnowledgeSource]) -> list[KnowledgeSource]:
+    """Return the sources as a list; what is no source is an error."""
+    sources = [knowledge] if callable(knowledge) else list(knowledge)
+    for source in sources:
+        if not (callable(source) and hasattr(source, "column") and hasattr(source, "needs_entities")):
+            raise ValueError(
+                f"`knowledge` holds {source!r}, which is no knowledge source; pass sources such as"
+                " `Encyclopedia.from_jsonl(path)`, or a mapping such as `{'caption': 'a man in a suit'}`."
+            )
+    return sources
 
 
 def is_dataset(inputs: Any) -> bool:

@@ -13,7 +13,7 @@ from hf_mner.layers.losses import DISTILLATIONS
 class MnerTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` plus distillation and the heads' learning rate.
 
-    Adversarial weight perturbation (SCANNER, section 4.2) belongs here when it comes.
+    Adversarial weight perturbation (SCANNER, section 4.2) is not built yet; its settings belong here.
 
     Args:
         distillation: how far gold labels are trusted (SCANNER, Eq. 4 and Table 3): `none` (plain cross-entropy),

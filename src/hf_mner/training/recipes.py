@@ -1,6 +1,6 @@
 """Recipes: one YAML file for each system and data set, parsed strictly."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: `@strict` cannot check field types that are strings.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -9,8 +9,9 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassFieldValidationError
+from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 
+from hf_mner.data.readers import DATASET_NAMES
 from hf_mner.layers.losses import Distillation
 
 
@@ -41,6 +42,14 @@ class StageRecipe:
     max_length: int = 256
     bf16: bool = False
 
+    def validate_schedule(self):
+        """Refuse numbers that train nothing."""
+        require(self.epochs > 0, "epochs", self.epochs, "more than 0")
+        require(self.batch_size > 0, "batch_size", self.batch_size, "1 or more")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        require(0 <= self.warmup < 1, "warmup", self.warmup, "a share in [0, 1)")
+
 
 @strict
 @dataclass(kw_only=True)
@@ -50,6 +59,7 @@ class RecognitionRecipe(StageRecipe):
     Args:
         max_objects: objects in a prompt (Table 10).
         grounding_weight: lambda of Eq. 3.
+        grounding_threshold: see `ScannerProcessor`; read only with a `grounding_weight`.
         knowledge: the parts that go into the prompt, see `ScannerProcessor`.
         knowledge_dropout: share of the training tweets that are shown without knowledge, so that the model also works
             with text alone (0 in the paper).
@@ -58,11 +68,18 @@ class RecognitionRecipe(StageRecipe):
 
     max_objects: int = 15
     grounding_weight: float | int = 0.0
+    grounding_threshold: float = 0.5
     knowledge: list[Literal["encyclopedia", "auxiliary", "caption", "objects"]] = field(
         default_factory=lambda: ["encyclopedia", "caption", "objects"]
     )
     knowledge_dropout: float | int = 0.0
     num_shared_layers: int | None = None
+
+    def validate_recognition(self):
+        """Refuse shares and counts that mean nothing."""
+        require(self.max_objects >= 0, "max_objects", self.max_objects, "0 or more")
+        require(self.grounding_weight >= 0, "grounding_weight", self.grounding_weight, "0 or more")
+        require(0 <= self.knowledge_dropout <= 1, "knowledge_dropout", self.knowledge_dropout, "a share in [0, 1]")
 
 
 @strict
@@ -77,6 +94,11 @@ class CrossFittingRecipe:
 
     folds: int = 4
     epochs: float | int | None = None
+
+    def validate_folds(self):
+        """Refuse folds that leave nothing to train on."""
+        require(self.folds == 0 or self.folds > 1, "folds", self.folds, "0 (none) or 2 and more")
+        require(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "None or more than 0")
 
 
 @strict
@@ -108,7 +130,18 @@ class ScannerRecipe:
     granularity: Literal["coarse", "fine"] = "coarse"
     knowledge: list[str] = field(default_factory=list)
     encyclopedia: str | None = None
-    train_splits: list[str] = field(default_factory=lambda: ["train"])
+    train_splits: list[Literal["train", "validation"]] = field(default_factory=lambda: ["train"])
+
+    def validate_dataset(self):
+        """Refuse a data set that no loader knows."""
+        require(self.dataset in DATASET_NAMES, "dataset", self.dataset, f"one of {', '.join(DATASET_NAMES)}")
+        require("train" in self.train_splits, "train_splits", self.train_splits, "a list with 'train'")
+
+
+def require(is_met: bool, name: str, value: Any, expected: str) -> None:
+    """Raise a `ValueError` that names a recipe's value and what was expected."""
+    if not is_met:
+        raise ValueError(f"`{name}` must be {expected}, got {value!r}.")
 
 
 def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ScannerRecipe:
@@ -131,6 +164,12 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     for key, value in (overrides or {}).items():
         set_dotted(values, key, value)
     return parse_recipe(values, ScannerRecipe, str(path))
+
+
+def innermost(error: BaseException) -> str:
+    """Return what the error under all others says, where it says more than the field's own error."""
+    cause = error.__cause__.__cause__ if error.__cause__ else None
+    return f"({cause})" if cause else ""
 
 
 def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
@@ -158,8 +197,11 @@ def parse_recipe(values: Mapping[str, Any], recipe_class: type, where: str) -> A
     }
     try:
         return recipe_class(**parsed)
+    except StrictDataclassClassValidationError as error:
+        raise ValueError(f"Recipe {where}: {error.__cause__ or error}") from error
     except StrictDataclassFieldValidationError as error:
-        hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if "float" in str(error) else ""
-        raise ValueError(f"Recipe {where}: {error}{hint}") from error
+        text = " ".join(f"{error} {innermost(error)}".split())
+        hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if "expected float, got str" in text else ""
+        raise ValueError(f"Recipe {where}: {text}{hint}") from error
     except TypeError as error:
         raise ValueError(f"Recipe {where} is not complete: {error}.") from error

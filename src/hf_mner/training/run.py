@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,13 @@ import yaml
 from transformers import PreTrainedModel, TrainerCallback
 
 from hf_mner.data.loaders import load_mner_dataset
+from hf_mner.data.readers import find_data_dir, find_file
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import KnowledgeSource
 from hf_mner.knowledge.encyclopedia import Encyclopedia
 
 from .recipes import ScannerRecipe
-from .scanner import ScannerTraining
+from .scanner import ScannerTraining, write_whole
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,7 +60,7 @@ def claim_folder(folder: Path, recipe: ScannerRecipe) -> None:
     if path.is_file() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{folder} holds the run of another recipe (see {path}); choose another output folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
 
 
 def recipe_values(recipe: Any) -> dict[str, Any]:
@@ -75,8 +75,8 @@ def knowledge_sources(recipe: ScannerRecipe, data_dir: str | Path | None = None)
     """Open the knowledge sources that a recipe names."""
     if recipe.encyclopedia is None:
         return []
-    folder = Path(data_dir or os.environ.get("HF_MNER_DATA") or ".")
-    return [Encyclopedia.from_jsonl(folder / recipe.encyclopedia)]
+    path = find_file(find_data_dir(data_dir, recipe.dataset), recipe.encyclopedia)
+    return [Encyclopedia.from_jsonl(path)]
 
 
 def examples_of(dataset: Dataset) -> list[MnerExample]:

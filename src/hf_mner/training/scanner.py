@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +33,7 @@ from hf_mner.models.scanner.modeling_scanner import (
 from hf_mner.models.scanner.processing_scanner import ScannerProcessor
 
 from .arguments import MnerTrainingArguments
-from .recipes import ScannerRecipe, StageRecipe
+from .recipes import RecognitionRecipe, ScannerRecipe, StageRecipe
 from .trainer import TrustYourTeacherTrainer
 
 logger = logging.getLogger(__name__)
@@ -105,7 +107,7 @@ class ScannerTraining:
         """Train a span detector; validation examples choose the best epoch."""
         folder = self.output_dir / name
         if (folder / "model.safetensors").is_file():
-            return ScannerForSpanDetection.from_pretrained(folder, dtype=torch.float32).eval()
+            return load_stage(ScannerForSpanDetection, folder)
         set_seed(self.recipe.seed)
         model = ScannerForSpanDetection.from_backbones(
             self.recipe.backbone,
@@ -141,7 +143,7 @@ class ScannerTraining:
                 held_out = order[fold::folds]
                 for index, spans in zip(held_out, self.cross_fit(fold, held_out), strict=True):
                     wrong[index] = spans
-            path.write_text(json.dumps(wrong))
+            write_whole(path, json.dumps(wrong))
         return [[tuple(span) for span in spans] for spans in json.loads(path.read_text())]
 
     def cross_fit(self, fold: int, held_out: Sequence[int]) -> list[list[tuple]]:
@@ -159,7 +161,8 @@ class ScannerTraining:
             examples = [self.train[index] for index in held_out]
             proposed = self.propose(detector, examples)
             wrong = [sorted(set(p) - gold_spans(e)) for p, e in zip(proposed, examples, strict=True)]
-            path.write_text(json.dumps(wrong))
+            write_whole(path, json.dumps(wrong))
+            shutil.rmtree(self.output_dir / f"detection-fold-{fold}")
         return json.loads(path.read_text())
 
     # ------------------------------------------------------------------------------------------------ stage 2
@@ -170,9 +173,10 @@ class ScannerTraining:
         """Train stage 2 on gold entities and cross-fitted non-entities, or load it where it is finished."""
         folder = self.output_dir / name
         if (folder / "model.safetensors").is_file():
-            return ScannerForEntityRecognition.from_pretrained(folder, dtype=torch.float32).eval()
+            return load_stage(ScannerForEntityRecognition, folder)
         detector = self.detection_stage("detection", self.recipe.detection)
         train_rows, validation_rows = self.training_prompts(), self.validation_prompts(detector)
+        check_knowledge_parts(train_rows, self.recipe.recognition)
         set_seed(self.recipe.seed)
         model = self.new_recognition(detector)
         gold = sum(len(example["entities"]) for example in self.validation)
@@ -229,7 +233,13 @@ class ScannerTraining:
         compute_metrics: Callable[[EvalPrediction], dict[str, float]],
         teacher: PreTrainedModel | None,
     ) -> None:
-        """Train a model on rows, keep the epoch with the best validation F1, and save it to `folder`."""
+        """Train a model on rows, keep the epoch with the best validation F1, and save it to `folder`.
+
+        Raises:
+            ValueError: if there is nothing to train on.
+        """
+        if not rows:
+            raise ValueError(f"Stage {folder.name!r} has no training rows; do the training examples have `entities`?")
         arguments = stage_arguments(stage, folder, self.recipe.seed, chooses_best=bool(validation_rows))
         trainer = TrustYourTeacherTrainer(
             model,
@@ -243,9 +253,10 @@ class ScannerTraining:
         )
         checkpoints = folder / "checkpoints"
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
-        (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
-        model.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+        if trainer.is_world_process_zero():
+            write_whole(folder / "log.json", json.dumps(trainer.state.log_history, indent=1))
+            save_stage(model, self.processor, folder)
+        trainer.accelerator.wait_for_everyone()
 
 
 def scanner_processor(recipe: ScannerRecipe) -> ScannerProcessor:
@@ -258,7 +269,7 @@ def scanner_processor(recipe: ScannerRecipe) -> ScannerProcessor:
         detection_max_length=recipe.detection.max_length,
         max_objects=recognition.max_objects,
         knowledge=recognition.knowledge,
-        grounding_threshold=0.5 if recognition.grounding_weight else None,
+        grounding_threshold=recognition.grounding_threshold if recognition.grounding_weight else None,
     )
 
 
@@ -285,9 +296,43 @@ def stage_arguments(stage: StageRecipe, folder: Path, seed: int, chooses_best: b
         metric_for_best_model="f1" if chooses_best else None,
         greater_is_better=True if chooses_best else None,
         logging_strategy="epoch",
-        disable_tqdm=False,
-        dataloader_pin_memory=False,
     )
+
+
+def save_stage(model: PreTrainedModel, processor: ScannerProcessor, folder: Path) -> None:
+    """Save a finished stage and drop its training state; the weights, which mark it as finished, appear last."""
+    unfinished = folder / "unfinished"
+    model.save_pretrained(unfinished)
+    processor.save_pretrained(unfinished)
+    for path in sorted(unfinished.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+        os.replace(path, folder / path.name)
+    unfinished.rmdir()
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def load_stage(model_class: type[PreTrainedModel], folder: Path) -> Any:
+    """Load a finished stage to the device that stages are trained on."""
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    return model_class.from_pretrained(folder, dtype=torch.float32).to(device).eval()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def check_knowledge_parts(rows: Sequence[Row], recipe: RecognitionRecipe) -> None:
+    """Warn of knowledge that no training prompt has; refuse to train grounding without objects."""
+    seen = {part for row in rows for part in row["shown"]}
+    if recipe.grounding_weight and "objects" not in seen:
+        raise ValueError(
+            f"`recognition.grounding_weight={recipe.grounding_weight}`, but no training example has"
+            " `knowledge.objects`; join detected objects, or set it to 0."
+        )
+    if missing := sorted(set(recipe.knowledge) - seen):
+        logger.warning("No training prompt has any of %s: the data bring none along.", ", ".join(missing))
 
 
 def score_detection(prediction: EvalPrediction) -> dict[str, float]:

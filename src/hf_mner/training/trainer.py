@@ -99,8 +99,8 @@ class TrustYourTeacherTrainer(Trainer):
 
 
 def is_head(name: str) -> bool:
-    """Tell whether a parameter belongs to no pretrained encoder (whose modules end in `_model`)."""
-    return not any(part.endswith("_model") for part in name.split("."))
+    """Tell whether a parameter belongs to no pretrained encoder."""
+    return not {"text_model", "vision_model"} & set(name.split("."))
 
 
 def load_teacher(
@@ -115,10 +115,10 @@ def load_teacher(
     model: PreTrainedModel = teacher
     if isinstance(teacher, str | Path):
         model = type(student).from_pretrained(teacher, dtype=torch.float32)
-    if model.config.label2id != student.config.label2id:
+    if model.class_names != student.class_names:
         raise ValueError(
-            f"The teacher's labels are {sorted(model.config.label2id)} and the student's"
-            f" {sorted(student.config.label2id)}, or their order differs; use a teacher trained with the same labels."
+            f"The teacher's labels are {model.class_names} and the student's {student.class_names};"
+            " use a teacher trained with the same labels in the same order."
         )
     return model.to(args.device).eval()
 
@@ -128,8 +128,7 @@ def with_teacher_logits(
 ) -> list[Row]:
     """Return copies of the rows that hold the teacher's scores, cut to the row's own length."""
     logger.info("The teacher reads %d training rows.", len(rows))
-    unlabelled = [{name: value for name, value in row.items() if name not in ("labels", "overlaps")} for row in rows]
-    outputs = run_rows(teacher, processor, unlabelled, args.per_device_eval_batch_size)
+    outputs = run_rows(teacher, processor, rows, args.per_device_eval_batch_size)
     scored = []
     for row, output in zip(rows, outputs, strict=True):
         logits = output["logits"]

@@ -44,7 +44,7 @@ def test_pascal_voc_boxes_and_other_becomes_misc(write_file, tmp_path):
         ('{"id": "1", "start": 0, "end": 2, "boxes": []}', r"given for \(0, 2\), which is no entity"),
         ('{"id": "1", "name": "Kerr", "boxes": [[0, 0, 21, 5]]}', "id '1', Kerr: box .* leaves its image of width 20"),
         ('{"id": "1", "name": "Kerr", "boxes": [[5, 0, 5, 5]]}', "has no area"),
-        ('{"id": "1", "name": "Kerr", "boxes": [3]}', "box 3 is not four numbers"),
+        ('{"id": "1", "name": "Kerr", "boxes": [3]}', "3 is not a box; expected four numbers"),
     ],
 )
 def test_boxes_that_fit_nothing(write_file, write_image, tmp_path, record, message):

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hf_mner.data.gmner_boxes import check_box, collect_boxes, read_boxes_jsonl, read_voc_file
+from hf_mner.data.boxes import check_box
+from hf_mner.data.gmner_boxes import collect_boxes, read_boxes_jsonl, read_voc_file
 
 OBJECT = (
     "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
@@ -42,8 +43,8 @@ def test_a_size_of_zero_is_no_size(write_file):
         ((0, 9, 5, 3), "has no area"),
         ((0, 0, 101, 10), "leaves its image of width 100 and height 80; clip"),
         ((-1, 0, 5, 10), "leaves its image"),
-        (("x", 0, 5, 10), "is not four numbers"),
-        (("nan", 0, 5, 10), "is not four numbers"),
+        (("x", 0, 5, 10), "is not a box; expected four numbers"),
+        (("nan", 0, 5, 10), "is not a box; expected four numbers"),
     ],
 )
 def test_bad_boxes(write_file, box, message):

@@ -39,9 +39,9 @@ def test_iou_is_symmetric_and_free_of_scale_and_place():
 
 @pytest.mark.parametrize("box", [[10, 0, 10, 5], [5, 0, 1, 5], [0, 5, 5, 5], [0, 9, 5, 5]])
 def test_an_empty_box_is_refused_with_the_cure(box):
-    with pytest.raises(ValueError, match=r"is empty: need xmin < xmax .* convert"):
+    with pytest.raises(ValueError, match=r"has no area; expected xmin < xmax .* convert"):
         box_iou(box, [0, 0, 1, 1])
-    with pytest.raises(ValueError, match="is empty"):
+    with pytest.raises(ValueError, match="has no area"):
         box_iou([0, 0, 1, 1], box)
 
 
@@ -52,5 +52,5 @@ def test_what_is_not_a_box_is_refused(box):
 
 
 def test_a_box_with_nan_is_refused():
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="expected four numbers"):
         box_iou([0, 0, float("nan"), 1], [0, 0, 1, 1])

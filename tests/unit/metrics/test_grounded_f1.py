@@ -149,7 +149,7 @@ def test_malformed_entities_are_refused(role):
         tweets = {"prediction": [[]], "reference": [[]], role: [[bad]]}
         return score_grounded_entities(tweets["prediction"], tweets["reference"])
 
-    with pytest.raises(ValueError, match=rf"Tweet 0, {role} .*is empty: need xmin < xmax"):
+    with pytest.raises(ValueError, match=rf"Tweet 0, {role} .*has no area; expected xmin < xmax"):
         score(entity(0, 1, "PER", [10, 0, 5, 5]))
     with pytest.raises(ValueError, match=r"lacks \['boxes'\].*`boxes=\[\]`"):
         score({"start": 0, "end": 1, "type": "PER"})

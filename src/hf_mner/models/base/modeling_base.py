@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import PreTrainedModel
 
 
 class MnerPreTrainedModel(PreTrainedModel):
-    """A `PreTrainedModel` that never loads a pickle."""
+    """A `PreTrainedModel` that never loads a pickle.
+
+    `stages` names the processor's stages that the model runs; `None` = all of them.
+    """
+
+    stages: ClassVar[tuple[str, ...] | None] = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name the classes of `logits`, in their order."""
+        return [self.config.id2label[index] for index in sorted(self.config.id2label)]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> Any:

@@ -70,7 +70,7 @@ class MnerProcessor(ProcessorMixin):
         label2id: Mapping[str, int] | None = None,
         return_tensors: str = "pt",
     ) -> BatchFeature:
-        """Tokenise and pad examples, one row for each (see `rows`, which also cuts texts that are too long).
+        """Tokenise and pad examples; a text that is too long gives several rows (see `rows`, which says which).
 
         Args:
             examples: one example or several.

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import KnowledgeSource, add_knowledge
 
+from .modeling_base import MnerPreTrainedModel
 from .processing_base import MnerProcessor, Row
 
 
 def recognize_entities(
-    model: PreTrainedModel,
+    model: MnerPreTrainedModel,
     processor: MnerProcessor,
     examples: Sequence[MnerExample],
     *,
@@ -46,7 +46,7 @@ def recognize_entities(
 
 
 def recognize_by_stage(
-    model: PreTrainedModel,
+    model: MnerPreTrainedModel,
     processor: MnerProcessor,
     examples: Sequence[MnerExample],
     *,
@@ -56,8 +56,8 @@ def recognize_by_stage(
 ) -> Iterator[tuple[str, list[MnerExample]]]:
     """Yield each stage's name and what it found; arguments as in `recognize_entities`, whose result comes last."""
     found = add_knowledge(examples, [source for source in sources if not source.needs_entities])
-    for number, stage in enumerate(processor.stages):
-        if number:
+    for stage in model.stages or processor.stages:
+        if stage != processor.stages[0]:
             found = add_knowledge(found, [source for source in sources if source.needs_entities])
         rows = processor.rows(found, stage)
         outputs = run_rows(model, processor, rows, batch_size)
@@ -67,7 +67,7 @@ def recognize_by_stage(
 
 @torch.inference_mode()
 def run_rows(
-    model: PreTrainedModel, processor: MnerProcessor, rows: Sequence[Row], batch_size: int
+    model: MnerPreTrainedModel, processor: MnerProcessor, rows: Sequence[Row], batch_size: int
 ) -> list[dict[str, Any]]:
     """Run the model over rows of similar length and return each row's slice of the output, in the rows' order."""
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]["input_ids"]))
@@ -82,6 +82,8 @@ def run_rows(
 
 def unbatch(output: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Cut a model output into one dictionary of NumPy arrays for each row (half precision becomes float32)."""
-    arrays = {name: value.float().cpu().numpy() for name, value in output.items() if torch.is_tensor(value)}
+    arrays = {
+        name: value.float().cpu().numpy() for name, value in output.items() if torch.is_tensor(value) and value.ndim
+    }
     size = min((len(value) for value in arrays.values()), default=0)
     return ({name: value[row] for name, value in arrays.items()} for row in range(size))

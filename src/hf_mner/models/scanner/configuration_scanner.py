@@ -1,6 +1,6 @@
 """Configuration of SCANNER."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: `@strict` cannot check field types that are strings.
 
 from copy import deepcopy
 
@@ -24,7 +24,8 @@ class ScannerConfig(PreTrainedConfig):
         id2label: the classes of stage 2; the entity types and, where trained with cross-fitting, `non-entity`. Stage 1
             always has the three classes of `SPAN_LABELS`.
         classifier_dropout: dropout before both classifiers.
-        grounding_weight: lambda of Eq. 3; 1 for GMNER, 0 for NER and MNER. With 0 the model proposes no boxes.
+        grounding_weight: lambda of Eq. 3; 1 for GMNER, 0 for NER and MNER. Whether boxes are proposed is the
+            processor's `grounding_threshold`.
         num_shared_layers: `None` = the stages share nothing (the paper). A number = stage 2 uses the embeddings and
             that many lower layers of stage 1; a departure that halves a compact checkpoint.
     """
@@ -44,6 +45,12 @@ class ScannerConfig(PreTrainedConfig):
     num_shared_layers: int | None = None
     tie_word_embeddings: bool = True  # transformers ties shared layers only under this name
 
+    def __post_init__(self, **kwargs):
+        """Build the encoders' configurations; `id2label` alone is enough to know `label2id`."""
+        super().__post_init__(**kwargs)
+        if self.id2label is not None and self.label2id is None:
+            self.label2id = {name: index for index, name in self.id2label.items()}
+
     def validate_classifier_dropout(self):
         """Refuse a dropout outside [0, 1)."""
         if not 0 <= self.classifier_dropout < 1:
@@ -61,7 +68,7 @@ class ScannerConfig(PreTrainedConfig):
         if self.num_shared_layers is not None and self.num_shared_layers < 0:
             raise ValueError(f"`num_shared_layers` must be None or 0 or more, got {self.num_shared_layers}.")
 
-    def recognition_stage(self) -> ScannerConfig:
+    def recognition_stage(self) -> "ScannerConfig":
         """Return the configuration of stage 2 alone, with its encoder as `text_config`."""
         config = deepcopy(self)
         config.text_config = deepcopy(self.recognition_text_config or self.text_config)

@@ -69,13 +69,13 @@ class ScannerPreTrainedModel(MnerPreTrainedModel):
 
         Args:
             text: Hub name or folder of an encoder; names of `PACKAGED_BACKBONES` work without the Hub.
-            vocab_size: size of the embedding table after new tokens, `len(processor.tokenizer)`; `None` = unchanged.
+            vocab_size: rows of the embedding table, at least `len(processor.tokenizer)`; `None` = one more than the
+                encoder has, for the processor's `[obj]`.
             config_kwargs: fields of `ScannerConfig`.
         """
         path = resolve_backbone(text)
         source = AutoModel.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **pooling_free(path))
-        if vocab_size is not None and vocab_size != source.config.vocab_size:
-            source.resize_token_embeddings(vocab_size)
+        source.resize_token_embeddings(vocab_size or source.config.vocab_size + 1)
         source.config.name_or_path = text  # never the folder of this machine
         model = cls(ScannerConfig(text_config=source.config, **config_kwargs))
         for encoder in model.text_encoders():
@@ -86,9 +86,24 @@ class ScannerPreTrainedModel(MnerPreTrainedModel):
         """Return the text encoders of this model, stage 1 first."""
         return [self.text_model]
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the word embeddings of the first encoder."""
+        return self.text_encoders()[0].get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the word embeddings of the first encoder."""
+        self.text_encoders()[0].set_input_embeddings(value)
+
 
 class ScannerForSpanDetection(ScannerPreTrainedModel):
     """Stage 1: an encoder and a linear layer over O, B, I on the first sub-word of each word (section 3.1)."""
+
+    stages = ("detection",)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name the classes of `logits`."""
+        return list(SPAN_LABELS)
 
     def __init__(self, config: ScannerConfig):
         super().__init__(config)
@@ -122,6 +137,8 @@ class ScannerForSpanDetection(ScannerPreTrainedModel):
 class ScannerForEntityRecognition(ScannerPreTrainedModel):
     """Stage 2: type a candidate at `<mask>` and score every `[obj]` of its prompt (section 3.2.2, Eq. 1-3)."""
 
+    stages = ("recognition",)
+
     def __init__(self, config: ScannerConfig):
         super().__init__(config)
         self.text_model = text_encoder(config)
@@ -147,7 +164,7 @@ class ScannerForEntityRecognition(ScannerPreTrainedModel):
             mask_token_index: `b`, long; position of `<mask>`.
             object_token_index: `b r`, long; position of the r-th `[obj]`, `-1` marks padding.
             labels: `b`, class indices; `-100` = no label.
-            overlaps: `b r`, IoU targets in [0, 1]; `-100` marks padding and candidates without gold boxes.
+            overlaps: `b r`, IoU targets in [0, 1]; `-100` marks padding.
         """
         states = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # b t d
         logits = self.classifier(self.dropout(gather_token(states, mask_token_index)))  # b c
@@ -227,7 +244,7 @@ class ScannerForMultimodalNer(ScannerPreTrainedModel):
             **{f"entity_recognition.{name}": value for name, value in entity_recognition.state_dict().items()},
         }
         for copy, original in (model._tied_weights_keys or {}).items():
-            if not torch.equal(states[copy], states[original]):
+            if not torch.equal(states[copy].cpu(), states[original].cpu()):
                 raise ValueError(
                     f"`num_shared_layers={num_shared_layers}`, but {copy!r} and {original!r} differ; train stage 2"
                     " from stage 1 with these layers frozen, or pass `num_shared_layers=None`."
@@ -238,6 +255,18 @@ class ScannerForMultimodalNer(ScannerPreTrainedModel):
     def text_encoders(self) -> list[PreTrainedModel]:
         """Return the encoders of stage 1 and stage 2."""
         return [self.span_detection.text_model, self.entity_recognition.text_model]
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, **kwargs) -> nn.Module:
+        """Resize the embeddings of both stages, which one tokenizer serves; returns those of stage 1."""
+        first = self.span_detection.resize_token_embeddings(new_num_tokens, **kwargs)
+        if self.config.num_shared_layers is None:
+            self.entity_recognition.resize_token_embeddings(new_num_tokens, **kwargs)
+        else:
+            self.entity_recognition.set_input_embeddings(first)
+        for config in (self.config.text_config, self.config.recognition_text_config):
+            if config is not None:
+                config.vocab_size = first.num_embeddings
+        return first
 
     def shared_parameter_names(self) -> dict[str, str]:
         """Map each parameter of stage 2 that is shared to the parameter of stage 1 that it equals."""

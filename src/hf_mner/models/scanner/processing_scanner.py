@@ -20,6 +20,7 @@ KNOWLEDGE_PARTS: tuple[str, ...] = get_args(KnowledgePart)
 OBJECT_TOKEN = "[obj]"
 PROMPT_HEAD = ("The entity is", "for", "in this sentence.")  # `<mask>` follows the first part, the entity the second
 
+MIN_LENGTH = 16  # tokens; less holds no prompt
 Subwords = list[list[int]]  # the sub-word ids of each word of a text
 
 
@@ -46,19 +47,22 @@ class ScannerProcessor(MnerProcessor):
 
     Args:
         tokenizer: a fast tokenizer with a mask token; `[obj]` is added to it.
-        max_length: tokens in a prompt, special tokens included.
+        max_length: tokens in a prompt, special tokens included; at most what the encoder takes.
         detection_max_length: tokens in a row of stage 1.
         max_objects: objects in a prompt; the paper uses 15 for MNER and 18 for GMNER.
         knowledge: the parts of `example["knowledge"]` that go into the prompt, of `encyclopedia`, `auxiliary` (the
             LLM text of Table 12, in the encyclopedia's place), `caption`, `objects`.
         sort_objects: order objects by similarity with the entity (Table 14's ablation keeps the detector's order).
-        grounding_threshold: overlap score that the best object needs to become the entity's box; `None` = propose
-            no boxes, for models that were not trained to ground.
+        grounding_threshold: overlap score that the best object needs to become the entity's box (0.5 is IoU > 0.5 of
+            the metric); `None` = propose no boxes, for models that were not trained to ground.
 
     Raises:
-        ValueError: if the tokenizer has no mask token, is not a fast one, or glues words together.
+        ValueError: if the tokenizer has no mask token, is not a fast one, or glues words together; if a length or a
+            number of objects makes no sense.
 
     Source: SCANNER, section 3.2.1, Figure 4, Tables 10 and 12.
+    Departure: the paper orders objects by CLIP similarity with the entity. That order is used where a source wrote
+        `entity["object_similarities"]`; else the objects' own `similarity` with the text stands in for it.
     """
 
     stages: ClassVar[tuple[str, ...]] = ("detection", "recognition")
@@ -71,10 +75,11 @@ class ScannerProcessor(MnerProcessor):
         max_objects: int = 15,
         knowledge: Sequence[KnowledgePart] = ("encyclopedia", "caption", "objects"),
         sort_objects: bool = True,
-        grounding_threshold: float | None = 0.5,
+        grounding_threshold: float | None = None,
         **kwargs,
     ):
         check_tokenizer(tokenizer)
+        check_limits(tokenizer, max_length, detection_max_length, max_objects, grounding_threshold)
         unknown = sorted(set(knowledge) - set(KNOWLEDGE_PARTS))
         if unknown:
             raise ValueError(f"`knowledge` has unknown parts {unknown}; choose from {', '.join(KNOWLEDGE_PARTS)}.")
@@ -192,7 +197,7 @@ class ScannerProcessor(MnerProcessor):
                 }
                 if label2id is not None:
                     kept = objects[: len(prompt.object_token_index)]
-                    row["labels"] = class_index(entity, label2id)
+                    row["labels"] = class_index(entity, example, label2id)
                     row["overlaps"] = object_overlaps(kept, entity.get("boxes") or [])
                 rows.append(row)
         return rows
@@ -226,6 +231,11 @@ class ScannerProcessor(MnerProcessor):
         objects = list(self.knowledge_of(example)["objects"])
         if self.sort_objects:
             own = entity.get("object_similarities") or [item.get("similarity") or 0.0 for item in objects]
+            if len(own) != len(objects):
+                raise ValueError(
+                    f"Entity ({entity['start']}, {entity['end']}) of example {example.get('id')!r} has {len(own)}"
+                    f" `object_similarities` for {len(objects)} objects; give one for each, in their order."
+                )
             order = sorted(range(len(objects)), key=lambda index: -own[index])
             objects = [objects[index] for index in order]
         return objects[: self.max_objects]
@@ -245,12 +255,14 @@ class ScannerProcessor(MnerProcessor):
         room = self.max_length - len(before) - len(after)
         head, mask = self.prompt_head(mention(example, entity), cache, room)
         tweet = words_around(sentence, entity["start"], entity["end"], room - len(head))
-        room -= len(head) + len(tweet)
+        is_cut = len(tweet) < len(flat(sentence))
+        room = 0 if is_cut else room - len(head) - len(tweet)
         pieces = [[self.object_token_id, *flat(cache[text][1])] for text in map(object_text, objects)]
         objects_length = sum(map(len, pieces))
         caption = fit_words(cache[parts["caption"]], room - objects_length)
         facts = parts["auxiliary"] or (entry["text"] if entry else "")
-        text = fit_words(cache[facts], room - objects_length - len(flat(caption[1])))
+        is_cut = len(caption[1]) < len(cache[parts["caption"]][1])
+        text = fit_words(cache[facts], 0 if is_cut else room - objects_length - len(flat(caption[1])))
         room -= len(flat(text[1])) + len(flat(caption[1]))
         ids = [*before, *head, *tweet, *flat(text[1]), *flat(caption[1])]
         object_index = []
@@ -352,10 +364,30 @@ def check_tokenizer(tokenizer) -> None:
         )
 
 
+def check_limits(
+    tokenizer, max_length: int, detection_max_length: int, max_objects: int, grounding_threshold: float | None
+) -> None:
+    """Refuse lengths that the encoder cannot read and numbers that mean nothing."""
+    for name, length in (("max_length", max_length), ("detection_max_length", detection_max_length)):
+        if not MIN_LENGTH <= length <= tokenizer.model_max_length:
+            raise ValueError(
+                f"`{name}={length}` is not possible; choose between {MIN_LENGTH} and what the encoder takes"
+                f" ({tokenizer.model_max_length})."
+            )
+    if max_objects < 0:
+        raise ValueError(f"`max_objects` must be 0 or more (the paper: 15 or 18), got {max_objects}.")
+    if grounding_threshold is not None and not 0 <= grounding_threshold <= 1:
+        raise ValueError(f"`grounding_threshold` must be None or between 0 and 1, got {grounding_threshold}.")
+
+
 def span_labels(example: MnerExample) -> list[int]:
-    """Return the index of O, B or I for each word from the example's entities."""
-    spans = [(entity["start"], entity["end"], "") for entity in example.get("entities") or ()]
-    return [SPAN_LABELS.index(tag[0]) for tag in encode_bio(spans, len(example["tokens"]))]
+    """Return the index of O, B or I for each word from the example's entities, which must not overlap."""
+    spans = [(entity["start"], entity["end"], "entity") for entity in example.get("entities") or ()]
+    try:
+        tags = encode_bio(spans, len(example["tokens"]))
+    except ValueError as error:
+        raise ValueError(f"Example {example.get('id')!r}: {error} SCANNER reads flat entities; keep one.") from error
+    return [SPAN_LABELS.index(tag[0]) for tag in tags]
 
 
 def decode_candidates(scores: np.ndarray) -> list[dict[str, Any]]:
@@ -400,10 +432,13 @@ def object_overlaps(objects: Sequence[ObjectKnowledge], boxes: Sequence[Sequence
     return [max((box_iou(item["box"], box) for box in boxes), default=0.0) for item in objects]
 
 
-def class_index(entity: EntityAnnotation, label2id: Mapping[str, int]) -> int:
+def class_index(entity: EntityAnnotation, example: MnerExample, label2id: Mapping[str, int]) -> int:
     """Return the class of a labelled candidate; an unknown type is an error."""
     if entity["type"] not in label2id:
-        raise ValueError(f"Type {entity['type']!r} is not one of the model's classes: {', '.join(label2id)}.")
+        raise ValueError(
+            f"Type {entity['type']!r} of example {example.get('id')!r} is not one of the model's classes"
+            f" ({', '.join(label2id)}); map it to one of them, or train a model with it."
+        )
     return label2id[entity["type"]]
 
 

@@ -1,0 +1,132 @@
+"""Write the tables of `docs/results.md` and `README.md` from the files in `results/`; no number there is typed.
+
+    python benchmarks/render_results.py          rewrite the tables
+    python benchmarks/render_results.py --check  exit with 1 if a table is not what the files say
+
+A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
+
+MINI = "scanner/twitter2017-mini"
+ARMS = {
+    "text": "no knowledge",
+    "captions-encyclopedia": "captions + encyclopedia (this is the embedded default, in single precision)",
+    "unshared": "the same, no layers shared, no distillation in stage 2",
+    "shared-no-distillation": "the same, 3 layers shared, no distillation in stage 2",
+}
+DEFAULT = {"captions-encyclopedia": "captions + encyclopedia", "none": "none (text alone)"}
+
+
+def read(name: str) -> dict[str, Any]:
+    """Read one results file."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Lay out a Markdown table; the first column is text, the others are numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def percents(scores: dict[str, Any]) -> list[str]:
+    """Return precision, recall and F1 times 100."""
+    return [f"{100 * scores[name]:.2f}" for name in ("precision", "recall", "f1")]
+
+
+def stage1() -> str:
+    """Span F1 of stage 1 with and without Trust Your Teacher."""
+    names = {"detection-none": "no distillation (the teacher)", "detection-tyt": "Trust Your Teacher"}
+    rows = [[label, *percents(read(f"{MINI}/{name}")["stages"]["detection"])] for name, label in names.items()]
+    return table(["stage 1, test", "precision", "recall", "span F1"], rows)
+
+
+def entity_row(name: str, label: str) -> list[str]:
+    """One line of a table of entity scores."""
+    scores = read(name)
+    parts = [f"{100 * scores['seen_unseen'][part]['f1']:.2f}" for part in ("seen", "unseen")]
+    return [label, *percents(scores["entities"]), *parts]
+
+
+def two_stages() -> str:
+    """Entity F1 of the arms on Twitter-2017."""
+    rows = [entity_row(f"{MINI}/{name}", label) for name, label in ARMS.items()]
+    return table(["both stages, test", "precision", "recall", "F1", "seen F1", "unseen F1"], rows)
+
+
+def default() -> str:
+    """Entity F1 of the embedded checkpoint, by the knowledge it is given."""
+    rows = [entity_row(f"scanner/default/{name}", label) for name, label in DEFAULT.items()]
+    return table(["embedded default, knowledge", "precision", "recall", "F1", "seen F1", "unseen F1"], rows)
+
+
+def types() -> str:
+    """F1 by type of the embedded checkpoint."""
+    scores = {label: read(f"scanner/default/{name}")["entities"]["per_type"] for name, label in DEFAULT.items()}
+    names = ("PER", "LOC", "ORG", "MISC")
+    rows = [[label, *(f"{100 * per_type[name]['f1']:.2f}" for name in names)] for label, per_type in scores.items()]
+    return table(["embedded default, knowledge", *names], rows)
+
+
+def throughput() -> str:
+    """Two stages against the bare encoders."""
+    measured = read("scanner/throughput")
+    row = [
+        f"{measured['tweets']} tweets, batch {measured['batch_size']}, {measured['threads']} thread",
+        f"{measured['encoders_alone_s']:.2f} s",
+        f"{measured['two_stages_s']:.2f} s",
+        f"{measured['ratio']:.2f}",
+        f"{measured['tweets_per_s']:.0f}",
+    ]
+    return table(["", "encoders alone", "two stages", "ratio", "tweets/s"], [row])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "stage1": stage1,
+    "two_stages": two_stages,
+    "default": default,
+    "types": types,
+    "throughput": throughput,
+}
+
+
+def render(text: str) -> str:
+    """Return a document with its tables written anew."""
+    for name, make in TABLES.items():
+        pattern = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        if pattern.search(text):
+            rendered = make()
+            text = pattern.sub(lambda match, body=rendered: f"{match[1]}{body}\n{match[2]}", text)
+    return text
+
+
+def main() -> int:
+    """Rewrite or check the documents."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    stale = []
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        if (rendered := render(text)) != text:
+            stale.append(path.name)
+            if not options.check:
+                path.write_text(rendered, encoding="utf-8")
+    print(f"{'stale' if options.check else 'rewritten'}: {', '.join(stale) or 'none'}")
+    return int(options.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
