@@ -188,8 +188,12 @@ class MultimodalNerPipeline(Pipeline):
         return sorted(entities, key=lambda entity: entity["start"])
 
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
-        """Save the model and its processor (the base class forgets the processor)."""
-        super().save_pretrained(save_directory, **kwargs)
+        """Save the model and its processor.
+
+        Departure from `Pipeline`, which forgets the processor, and which copies this file into the folder: a folder
+        with code asks for `trust_remote_code` even where the package is installed.
+        """
+        self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
 
 
