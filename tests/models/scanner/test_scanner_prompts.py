@@ -7,7 +7,8 @@ import re
 
 import pytest
 from tiny import CLASSES, KINDS, detected, tiny_examples, tiny_processor, tiny_tokenizer
-from transformers import BertTokenizer
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import BertTokenizer, RobertaTokenizer
 
 from hf_mner.data.alignment import subwords_of_words
 from hf_mner.models.scanner.processing_scanner import ScannerProcessor
@@ -238,7 +239,6 @@ def check_what_was_shortened(processor: ScannerProcessor, example: dict, row: di
         seen["whole"] += 1
 
 
-@pytest.mark.xfail(strict=True, reason="what a shortened part leaves over is filled with a less important part")
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_fills_the_room_of_a_more_important_part(kind):
     for processor, example, row, head, tweet in random_prompts(kind):
@@ -249,10 +249,35 @@ def test_nothing_fills_the_room_of_a_more_important_part(kind):
             assert shown == {}
 
 
-@pytest.mark.parametrize("max_length", [3, 8, 12])
-def test_length_without_room_for_the_first_sentence_is_refused(max_length):
-    with pytest.raises(ValueError, match=f"`max_length={max_length}` has no room for the prompt's first sentence"):
-        tiny_processor("bert", max_length=max_length).rows(tiny_examples(), "recognition")
+@pytest.mark.parametrize(("field", "value"), [("max_length", 15), ("detection_max_length", 3), ("max_length", 513)])
+def test_length_that_the_encoder_cannot_take_is_refused(field, value):
+    tokenizer = tiny_tokenizer("bert")
+    tokenizer.model_max_length = 512
+    with pytest.raises(ValueError, match=rf"`{field}={value}` is not possible; choose between 16 and .*\(512\)"):
+        ScannerProcessor(tokenizer, **{field: value})
+
+
+def test_length_without_room_for_the_first_sentence_is_refused():
+    """With a token for each byte, the first sentence alone needs more than 20 tokens."""
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    tokenizer = RobertaTokenizer(vocab=vocab, merges=[], add_prefix_space=True)
+    with pytest.raises(
+        ValueError, match="`max_length=20` has no room for the prompt's first sentence and a candidate"
+    ):
+        ScannerProcessor(tokenizer, max_length=20).rows(tiny_examples(), "recognition")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("max_objects", -1, "`max_objects` must be 0 or more .*got -1"),
+        ("grounding_threshold", 1.5, "`grounding_threshold` must be None or between 0 and 1, got 1.5"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_processor(**{field: value})
 
 
 def test_candidate_of_half_the_encoder_is_cut_in_the_first_sentence_only():
@@ -363,7 +388,7 @@ def test_span_labels_are_b_then_i():
 def test_unknown_type_is_refused():
     example = tiny_examples()[0]
     example["entities"][0]["type"] = "ANIMAL"
-    with pytest.raises(ValueError, match="'ANIMAL' is not one of the model's classes: PER, LOC, ORG, MISC"):
+    with pytest.raises(ValueError, match=r"'ANIMAL' of example 'kerr' is not one of the model's classes \(PER, LOC"):
         prompt_rows(tiny_processor(), example, labelled=True)
 
 
@@ -375,6 +400,13 @@ def test_span_outside_the_text_is_refused(span):
         ValueError, match=rf"Entity \({span[0]}, {span[1]}\) of example 'kerr' does not fit its 8 words"
     ):
         prompt_rows(tiny_processor(), example)
+
+
+def test_entities_that_overlap_are_refused():
+    example = tiny_examples()[0]
+    example["entities"][1]["start"] = 1
+    with pytest.raises(ValueError, match="(?s)Example 'kerr': .*SCANNER reads flat entities; keep one"):
+        tiny_processor().rows([example], "detection", LABEL2ID)
 
 
 @pytest.mark.parametrize("tokens", [[], ["", " ", "\u00a0"]])

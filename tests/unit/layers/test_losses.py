@@ -145,12 +145,13 @@ def test_classification_loss_without_labels_is_zero_with_finite_gradients():
 
 
 def equation_2(scores: torch.Tensor, overlaps: torch.Tensor) -> float:
+    """Eq. 2 object by object, averaged over the candidates."""
     terms = []
     for score, overlap in zip(scores.flatten().tolist(), overlaps.flatten().tolist(), strict=True):
         if overlap >= 0:
             predicted = 1 / (1 + math.exp(-score))
             terms.append(-overlap * math.log(predicted) - (1 - overlap) * math.log(1 - predicted))
-    return sum(terms) / len(terms)
+    return sum(terms) / len(scores)
 
 
 def test_grounding_loss_is_equation_2():

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hf_mner.training.recipes import RecognitionRecipe, ScannerRecipe, load_recipe
+from hf_mner.training.run import claim_folder
+
+RECIPES = sorted((Path(__file__).parents[3] / "recipes").rglob("*.yaml"))
+
+SMALLEST = """
+system: scanner
+dataset: twitter2017
+backbone: bert-base-cased
+detection: {epochs: 1, batch_size: 2, learning_rate: 0.001, weight_decay: 0.01}
+recognition: {epochs: 2.5, batch_size: 4, learning_rate: 0.002, weight_decay: 0}
+cross_fitting: {folds: 4}
+"""
+
+
+@pytest.fixture
+def write_recipe(tmp_path):
+    def write(old: str = "", new: str = "", text: str = SMALLEST) -> Path:
+        assert old in text
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text.replace(old, new, 1) if old else text)
+        return path
+
+    return write
+
+
+def test_there_are_recipes():
+    assert RECIPES
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads(path):
+    recipe = load_recipe(path)
+    assert recipe.system == path.parent.name
+    assert path.stem.startswith(recipe.dataset.replace("_", "-")) or path.stem.startswith(recipe.dataset)
+
+
+def test_recipe_fills_in_defaults(write_recipe):
+    recipe = load_recipe(write_recipe())
+    assert isinstance(recipe, ScannerRecipe)
+    assert isinstance(recipe.recognition, RecognitionRecipe)
+    assert (recipe.detection.epochs, recipe.recognition.epochs) == (1, 2.5)
+    assert (recipe.seed, recipe.train_splits, recipe.detection.distillation) == (42, ["train"], "none")
+
+
+def test_overrides_replace_values_by_dotted_key(write_recipe):
+    overrides = {"recognition.epochs": 7, "seed": 3, "cross_fitting.epochs": 2}
+    recipe = load_recipe(write_recipe(), overrides)
+    assert (recipe.recognition.epochs, recipe.seed, recipe.cross_fitting.epochs) == (7, 3, 2)
+    assert recipe.detection.epochs == 1
+
+
+def test_override_of_an_unknown_key_is_refused(write_recipe):
+    with pytest.raises(ValueError, match=r"recognition has keys that nothing reads: \['epoch'\].*Known keys:.*epochs"):
+        load_recipe(write_recipe(), {"recognition.epoch": 3})
+
+
+def test_override_inside_a_value_is_refused(write_recipe):
+    with pytest.raises(ValueError, match="`dataset.name` cannot be set: 'dataset' is a value"):
+        load_recipe(write_recipe(), {"dataset.name": "x"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "system: scanner",
+            "system: scanner\nlearning_rat: 1",
+            r"nothing reads: \['learning_rat'\].*Known keys:.*seed",
+        ),
+        ("epochs: 1,", "epoch: 1,", r"detection has keys that nothing reads: \['epoch'\]"),
+        ("dataset: twitter2017\n", "", "is not complete: .*'dataset'"),
+        ("epochs: 1,", "", "detection is not complete: .*'epochs'"),
+        ("learning_rate: 0.001", "learning_rate: 1e-3", r"'learning_rate'.*'1e-3'.*write 1.0e-4"),
+        ("batch_size: 2", "batch_size: two", "'batch_size'.*'two'"),
+        ("batch_size: 2", "batch_size: 2.5", "'batch_size'.*2.5"),
+        ("system: scanner", "system: spanner", "'system'.*'scanner'.*got spanner"),
+        (
+            "weight_decay: 0.01}",
+            "weight_decay: 0.01, distillation: tie}",
+            "'distillation'.*'none', 'half', .*got tie",
+        ),
+        ("weight_decay: 0}", "weight_decay: 0, knowledge: [captions]}", "'knowledge'.*got captions"),
+        ("epochs: 1,", "epochs: 0,", "`epochs` must be more than 0, got 0"),
+        ("batch_size: 2", "batch_size: 0", "`batch_size` must be 1 or more, got 0"),
+        ("weight_decay: 0.01}", "weight_decay: 0.01, warmup: 1.0}", r"`warmup` must be a share in \[0, 1\), got 1.0"),
+        ("weight_decay: 0}", "weight_decay: 0, knowledge_dropout: 2}", r"`knowledge_dropout` must be a share.*got 2"),
+        ("{folds: 4}", "{folds: 1}", r"`folds` must be 0 \(none\) or 2 and more, got 1"),
+        ("dataset: twitter2017", "dataset: twitter", "`dataset` must be one of twitter2015, .*got 'twitter'"),
+        ("cross_fitting: {folds: 4}", "cross_fitting: 4", "cross_fitting is 4; expected a section"),
+        ("cross_fitting: {folds: 4}", "cross_fitting:", "cross_fitting is None; expected a section"),
+    ],
+)
+def test_recipe_refuses(write_recipe, old, new, message):
+    with pytest.raises(ValueError, match=f"(?s)recipe.yaml.*{message}"):
+        load_recipe(write_recipe(old, new))
+
+
+def test_file_that_is_no_mapping_is_refused(write_recipe):
+    with pytest.raises(ValueError, match="holds list, expected a mapping of keys to values"):
+        load_recipe(write_recipe(text="- a\n- b\n"))
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent.yaml does not exist; the package's recipes lie in"):
+        load_recipe(tmp_path / "absent.yaml")
+
+
+# -------------------------------------------------------------------------------------------------------- the folder
+
+
+def test_folder_keeps_the_recipe_as_it_was_run(write_recipe, tmp_path):
+    recipe = load_recipe(write_recipe(), {"seed": 7})
+    claim_folder(tmp_path / "run", recipe)
+    saved = tmp_path / "run" / "recipe.yaml"
+    assert yaml.safe_load(saved.read_text())["seed"] == 7
+    assert load_recipe(saved) == recipe
+
+
+def test_folder_can_be_claimed_again_by_the_same_recipe_only(write_recipe, tmp_path):
+    folder = tmp_path / "run"
+    claim_folder(folder, load_recipe(write_recipe()))
+    claim_folder(folder, load_recipe(write_recipe()))
+    with pytest.raises(ValueError, match="run holds the run of another recipe .*choose another output folder"):
+        claim_folder(folder, load_recipe(write_recipe(), {"detection.epochs": 3}))
+    assert load_recipe(folder / "recipe.yaml") == load_recipe(write_recipe()), "the first one's recipe is kept"
