@@ -12,7 +12,7 @@ def compact(
     run: Annotated[Path, typer.Argument(help="Folder of a finished `hf-mner train`.")],
     output: Annotated[Path, typer.Argument(help="New folder for the compact checkpoint.")],
 ) -> None:
-    """Write a run's model in half precision, without training state."""
+    """Write a run's model with 8-bit matrices, without training state."""
     from hf_mner.hub.compact import write_compact_checkpoint
 
     typer.echo(write_compact_checkpoint(run, output))

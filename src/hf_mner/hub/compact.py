@@ -1,19 +1,17 @@
-"""Compact checkpoints: a trained run without its training state, in half precision."""
+"""Compact checkpoints: a trained run without its training state, its matrices stored in eight bits."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
-KEPT = ("recipe.yaml", "results.json")
+KEPT = ("recipe.yaml",)
 
 
 def write_compact_checkpoint(run: str | Path, output: str | Path) -> Path:
-    """Copy a trained run's model in half precision, with its processor, recipe and scores.
+    """Copy a trained run's model with 8-bit matrices, its processor and its recipe.
 
-    The configuration says `float32`, so that `from_pretrained` and the pipeline compute in single precision (half
-    precision is slow on CPUs); only the file is half as large.
+    Only the file is small: `from_pretrained` and the pipeline compute the matrices back to single precision.
 
     Args:
         run: folder of a finished `hf-mner train`.
@@ -25,18 +23,22 @@ def write_compact_checkpoint(run: str | Path, output: str | Path) -> Path:
     Raises:
         FileNotFoundError: if the run holds no safetensors model; other formats are not read.
     """
-    import torch
+    from safetensors.torch import save_file
     from transformers import AutoModelForTokenClassification, AutoProcessor
+
+    from hf_mner.layers.quantization import quantize_state
+    from hf_mner.models.base.modeling_base import COMPACT_WEIGHTS
 
     run, output = Path(run), Path(output)
     if not (run / "model.safetensors").is_file():
         raise FileNotFoundError(f"{run} holds no model.safetensors; give the folder of a finished `hf-mner train`.")
-    AutoModelForTokenClassification.from_pretrained(run, dtype=torch.float16).save_pretrained(output)
+    model = AutoModelForTokenClassification.from_pretrained(run, dtype="float32")
+    shared = set(model.all_tied_weights_keys)
+    output.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(output)
+    state = {name: value for name, value in model.state_dict().items() if name not in shared}
+    save_file(quantize_state(state), output / COMPACT_WEIGHTS, metadata={"format": "pt"})
     AutoProcessor.from_pretrained(run).save_pretrained(output)
-    path = output / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["dtype"] = "float32"
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name in KEPT:
         if (run / name).is_file():
             shutil.copy(run / name, output / name)

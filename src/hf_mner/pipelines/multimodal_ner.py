@@ -279,6 +279,8 @@ def to_entity(post: Post, entity: Mapping[str, Any], return_knowledge: bool) -> 
 
 def register() -> None:
     """Register the task with transformers; without a model it uses the checkpoint that the package carries."""
+    if TASK in PIPELINE_REGISTRY.supported_tasks:
+        return
     PIPELINE_REGISTRY.register_pipeline(
         TASK,
         MultimodalNerPipeline,

@@ -1,15 +1,21 @@
-"""What every system's model shares: weights come from safetensors alone."""
+"""What every system's model shares: weights come from safetensors alone, whole or compact."""
 
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar
 
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
+
+from hf_mner.layers.quantization import dequantize_state
+
+COMPACT_WEIGHTS = "model.int8.safetensors"
 
 
 class MnerPreTrainedModel(PreTrainedModel):
-    """A `PreTrainedModel` that never loads a pickle.
+    """A `PreTrainedModel` that never loads a pickle and that reads compact checkpoints.
 
     `stages` names the processor's stages that the model runs; `None` = all of them.
     """
@@ -25,6 +31,8 @@ class MnerPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint, see `PreTrainedModel.from_pretrained`; only safetensors files are read.
 
+        A folder of `hf-mner compact` (`model.int8.safetensors`) becomes a usual model in floating point.
+
         Raises:
             ValueError: for `use_safetensors=False`.
             OSError: if the checkpoint has no safetensors file.
@@ -35,4 +43,17 @@ class MnerPreTrainedModel(PreTrainedModel):
                 " (`model.save_pretrained` with the library that wrote it)."
             )
         kwargs["use_safetensors"] = True
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        compact = compact_weights(pretrained_model_name_or_path, kwargs)
+        if compact is None:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        config = kwargs.pop("config", None) or cls.config_class.from_pretrained(pretrained_model_name_or_path)
+        state = dequantize_state(load_file(compact))
+        return super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
+
+
+def compact_weights(name: str | PathLike[str] | None, kwargs: dict[str, Any]) -> Path | None:
+    """Return the compact weights of a checkpoint folder, unless the caller brings weights or there are whole ones."""
+    if name is None or kwargs.get("state_dict") is not None:
+        return None
+    path = Path(name) / COMPACT_WEIGHTS
+    return path if path.is_file() and not (Path(name) / "model.safetensors").is_file() else None
