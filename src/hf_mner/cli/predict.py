@@ -61,9 +61,9 @@ def predict(
 def read_posts(
     texts: list[str], images: list[Path], file: str | None, on_error: OnError = "raise"
 ) -> Iterator[dict[str, Any]]:
-    """Yield the posts of the arguments, then those of the file, each with an id; `skip` reports unreadable lines."""
-    if not texts and file is None:
-        raise ValueError("Nothing to read; give a text, or `--input FILE` ('-' for standard input).")
+    """Yield the posts of the arguments or of the file, each with an id; `skip` reports unreadable lines."""
+    if bool(texts) == (file is not None):
+        raise ValueError("Give either texts or `--input FILE` ('-' for standard input), not both and not neither.")
     if images and len(images) != len(texts):
         raise ValueError(f"Got {len(texts)} texts and {len(images)} images; give `--image` once for each text.")
     for number, text in enumerate(texts):

@@ -15,4 +15,8 @@ def pipeline(task: str = "multimodal-ner", model: Any = None, **kwargs: Any) -> 
     """
     from transformers import pipeline as transformers_pipeline
 
+    from .multimodal_ner import DEFAULT_CHECKPOINT, TASK
+
+    if model is None and task == TASK:
+        model = str(DEFAULT_CHECKPOINT)
     return transformers_pipeline(task, model=model, **kwargs)

@@ -11,12 +11,15 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForTokenClassification, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+from transformers.utils import logging
 
 from hf_mner.data.alignment import Word, join_words, split_words
 from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import Entity, Knowledge, MnerExample, check_knowledge
 from hf_mner.knowledge.base import KnowledgeSource
 from hf_mner.models.base.recognition import recognize_entities
+
+logger = logging.get_logger(__name__)
 
 TASK = "multimodal-ner"
 DEFAULT_CHECKPOINT = files("hf_mner") / "checkpoints" / "scanner-twitter2017-mini"
@@ -167,6 +170,7 @@ class MultimodalNerPipeline(Pipeline):
         batch_size: int = 1,
     ) -> list[tuple[Post, MnerExample]]:
         """Recognise the entities of a batch; a text without words has none."""
+        self.warn_of_unread_images(batch, sources)
         readable = [post.example for post in batch if any(word.text.strip() for word in post.words)]
         found = iter(
             recognize_entities(
@@ -175,6 +179,16 @@ class MultimodalNerPipeline(Pipeline):
         )
         empty: MnerExample = {"entities": []}
         return [(post, next(found) if any(w.text.strip() for w in post.words) else empty) for post in batch]
+
+    def warn_of_unread_images(self, batch: list[Post], sources: Sequence[KnowledgeSource]) -> None:
+        """Say once that images pass by: the model reads text, and nothing was given that turns images into text."""
+        is_read = "image" in self.model.input_modalities or any(not source.needs_entities for source in sources)
+        for post in batch:
+            if not is_read and post.example["image"] is not None and post.example["knowledge"] is None:
+                logger.warning_once(
+                    f"{type(self.model).__name__} reads images through knowledge, and none was given: this image does"
+                    " not count. Pass `knowledge=ImageCaptioner(...)`, or its caption in the input's `'knowledge'`."
+                )
 
     def forward(self, batch: list[Post], **forward_params: Any) -> list[tuple[Post, MnerExample]]:
         """Run `_forward` on the pipeline's device; the processor's tensors follow the model there."""

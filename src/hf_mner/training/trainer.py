@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 class TrustYourTeacherTrainer(Trainer):
     """Trains on rows of a processor, blending gold labels with a teacher's predictions (SCANNER, Eq. 4).
 
+    With gradient accumulation the update is the mean of the micro-batches' losses. For one label a row (stage 2) that
+    is the loss of the whole batch; for word labels it weighs micro-batches, not words, alike.
+
     The teacher reads every training row once, without dropout, before training starts; its scores stay in memory
     beside the rows. The grounding loss never sees the teacher.
 

@@ -21,6 +21,7 @@ OBJECT_TOKEN = "[obj]"
 PROMPT_HEAD = ("The entity is", "for", "in this sentence.")  # `<mask>` follows the first part, the entity the second
 
 MIN_LENGTH = 16  # tokens; less holds no prompt
+NO_LIMIT = 10**6  # tokenizers that know no limit say 10**30
 Subwords = list[list[int]]  # the sub-word ids of each word of a text
 
 
@@ -369,11 +370,10 @@ def check_limits(
 ) -> None:
     """Refuse lengths that the encoder cannot read and numbers that mean nothing."""
     for name, length in (("max_length", max_length), ("detection_max_length", detection_max_length)):
-        if not MIN_LENGTH <= length <= tokenizer.model_max_length:
-            raise ValueError(
-                f"`{name}={length}` is not possible; choose between {MIN_LENGTH} and what the encoder takes"
-                f" ({tokenizer.model_max_length})."
-            )
+        most = tokenizer.model_max_length
+        if not MIN_LENGTH <= length <= most:
+            limit = f" and {most}, which is what the encoder takes" if most < NO_LIMIT else ""
+            raise ValueError(f"`{name}={length}` is not possible; choose at least {MIN_LENGTH}{limit}.")
     if max_objects < 0:
         raise ValueError(f"`max_objects` must be 0 or more (the paper: 15 or 18), got {max_objects}.")
     if grounding_threshold is not None and not 0 <= grounding_threshold <= 1:
