@@ -157,7 +157,7 @@ def test_bad_post_stops_the_job_with_its_id(fail, scanner_folder, tmp_path, bad)
 
 def test_errors_are_one_line(fail, scanner_folder, tmp_path):
     model = ("--model", str(scanner_folder))
-    assert "Nothing to read; give a text, or `--input FILE`" in fail("predict", *model)
+    assert "Give either texts or `--input FILE`" in fail("predict", *model)
     assert "Got 1 texts and 2 images" in fail("predict", *model, "a", "--image", "x", "--image", "y")
     assert "absent.jsonl" in fail("predict", *model, "--input", str(tmp_path / "absent.jsonl"))
     assert "no-such-model" in fail("predict", "a", "--model", str(tmp_path / "no-such-model"))

@@ -394,3 +394,22 @@ print("multimodal-ner" in pipelines.PIPELINE_REGISTRY.get_supported_tasks())
 print(hf_mner.ScannerConfig in AutoModelForTokenClassification._model_mapping)
 """
     assert run_python(code).split() == ["ScannerConfig", "True", "True"]
+
+
+# ------------------------------------------------------------------------------- knowledge given, images not read
+
+
+def test_a_mapping_is_the_knowledge_of_every_post_without_its_own(pipe):
+    own = {"text": TEXT, "knowledge": {"caption": "a cup"}}
+    first, second = pipe([TEXT, own], knowledge={"caption": "a tower"}, return_knowledge=True)
+    assert {entity["knowledge"]["caption"] for entity in first} == {"a tower"}
+    assert {entity["knowledge"]["caption"] for entity in second} == {"a cup"}
+
+
+@pytest.mark.parametrize("knowledge", [{}, {"caption": "a man"}])
+def test_an_image_that_nothing_reads_is_reported(pipe, knowledge, monkeypatch):
+    said = []
+    monkeypatch.setattr("hf_mner.pipelines.multimodal_ner.logger.warning_once", said.append)
+    pipe({"text": TEXT, "image": tiny_image(), "knowledge": knowledge or None})
+    assert len(said) == (0 if knowledge else 1)
+    assert all("this image does not count. Pass `knowledge=ImageCaptioner(...)`" in text for text in said)

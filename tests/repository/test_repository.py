@@ -88,10 +88,10 @@ def test_every_public_name_is_there_and_documented():
 
 
 def test_the_command_line_helps_quickly_because_it_imports_nothing_heavy():
-    code = (
-        "import sys, hf_mner.cli.main; "
-        "print(sorted({'torch', 'transformers', 'datasets', 'numpy'} & {name.partition('.')[0] for name in sys.modules}))"
-    )
+    code = """
+import sys, hf_mner.cli.main
+print(sorted({"torch", "transformers", "datasets", "numpy"} & {name.partition(".")[0] for name in sys.modules}))
+"""
     assert run_python("-c", code).stdout.strip() == "[]"
 
 

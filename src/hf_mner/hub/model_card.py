@@ -19,7 +19,7 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
     """Return the Markdown card of a SCANNER checkpoint; every score in it is read from a results file.
 
     Args:
-        checkpoint: folder with `model.safetensors`, `config.json` and `recipe.yaml`.
+        checkpoint: folder with safetensors weights, `config.json` and `recipe.yaml`.
         results: JSON files of `hf-mner evaluate`, one row each in the card's table.
         licence: licence identifier of the weights.
     """
@@ -45,7 +45,7 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
         "dataset": recipe["dataset"],
         "seed": recipe["seed"],
         "recipe": yaml.safe_dump(recipe, sort_keys=False).rstrip(),
-        "megabytes": f"{(checkpoint / 'model.safetensors').stat().st_size / 1e6:.1f}",
+        "megabytes": f"{sum(path.stat().st_size for path in checkpoint.glob('*.safetensors')) / 1e6:.1f}",
         "classes": ", ".join(config["id2label"].values()),
         "boxes": grounding_sentence(config),
         "scores": score_table(scores),
@@ -59,7 +59,7 @@ def grounding_sentence(config: dict[str, Any]) -> str:
     """Say whether the model proposes boxes."""
     if config.get("grounding_weight"):
         return "It grounds entities in the image's detected objects."
-    return "It was not trained to ground (lambda = 0 in Eq. 3): `boxes` is always empty."
+    return "It was not trained to ground (`grounding_weight` is 0): `boxes` is always empty."
 
 
 def eval_result(row: dict[str, Any]) -> EvalResult:

@@ -372,7 +372,7 @@ def check_limits(
     for name, length in (("max_length", max_length), ("detection_max_length", detection_max_length)):
         most = tokenizer.model_max_length
         if not MIN_LENGTH <= length <= most:
-            limit = f" and {most}, which is what the encoder takes" if most < NO_LIMIT else ""
+            limit = f" and at most {most}, which the encoder takes" if most < NO_LIMIT else ""
             raise ValueError(f"`{name}={length}` is not possible; choose at least {MIN_LENGTH}{limit}.")
     if max_objects < 0:
         raise ValueError(f"`max_objects` must be 0 or more (the paper: 15 or 18), got {max_objects}.")
