@@ -23,9 +23,11 @@ DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
 MINI = "scanner/twitter2017-mini"
 ARMS = {
     "text": "no knowledge",
-    "captions-encyclopedia": "captions + encyclopedia (this is the embedded default, in single precision)",
-    "unshared": "the same, no layers shared, no distillation in stage 2",
-    "shared-no-distillation": "the same, 3 layers shared, no distillation in stage 2",
+    "captions-encyclopedia": "captions + encyclopedia",
+    "text-no-distillation": "no knowledge; no distillation in stage 2",
+    "captions-encyclopedia-no-distillation": "captions + encyclopedia; no distillation in stage 2",
+    "text-shared": "no knowledge; stage 2 shares 3 layers with stage 1",
+    "captions-encyclopedia-shared": "captions + encyclopedia; stage 2 shares 3 layers with stage 1",
 }
 DEFAULT = {"captions-encyclopedia": "captions + encyclopedia", "none": "none (text alone)"}
 

@@ -47,12 +47,7 @@ def tiny_recipe(backbone: Path, num_shared_layers: int | None) -> ScannerRecipe:
         backbone=str(backbone),
         detection=StageRecipe(epochs=8, distillation="tyt", max_length=64, **stage),
         recognition=RecognitionRecipe(
-            epochs=4,
-            distillation="tyt",
-            grounding_weight=1.0,
-            is_started_from_detection=num_shared_layers is not None,
-            num_shared_layers=num_shared_layers,
-            **stage,
+            epochs=4, distillation="tyt", grounding_weight=1.0, num_shared_layers=num_shared_layers, **stage
         ),
         cross_fitting=CrossFittingRecipe(folds=2, epochs=8),
     )

@@ -63,9 +63,7 @@ class RecognitionRecipe(StageRecipe):
         knowledge: the parts that go into the prompt, see `ScannerProcessor`.
         knowledge_dropout: share of the training tweets that are shown without knowledge, so that the model also works
             with text alone (0 in the paper).
-        is_started_from_detection: start from the trained encoder of stage 1 (False in the paper).
-        num_shared_layers: with that, keep its embeddings and this many lower layers, which the checkpoint then stores
-            once (`None` in the paper: nothing is shared).
+        num_shared_layers: start from stage 1 and keep its embeddings and this many lower layers (`None` in the paper).
     """
 
     max_objects: int = 15
@@ -75,13 +73,10 @@ class RecognitionRecipe(StageRecipe):
         default_factory=lambda: ["encyclopedia", "caption", "objects"]
     )
     knowledge_dropout: float | int = 0.0
-    is_started_from_detection: bool = False
     num_shared_layers: int | None = None
 
     def validate_recognition(self):
         """Refuse shares and counts that mean nothing."""
-        can_share = self.num_shared_layers is None or self.is_started_from_detection
-        require(can_share, "is_started_from_detection", False, "true where `num_shared_layers` is set")
         require(self.max_objects >= 0, "max_objects", self.max_objects, "0 or more")
         require(self.grounding_weight >= 0, "grounding_weight", self.grounding_weight, "0 or more")
         require(0 <= self.knowledge_dropout <= 1, "knowledge_dropout", self.knowledge_dropout, "a share in [0, 1]")

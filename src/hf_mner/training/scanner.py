@@ -184,14 +184,14 @@ class ScannerTraining:
         return model.eval()
 
     def new_recognition(self, detector: ScannerForSpanDetection) -> ScannerForEntityRecognition:
-        """Build stage 2 from the backbone (the paper) or from stage 1."""
+        """Build stage 2 from the backbone (the paper) or from stage 1 with shared lower layers."""
         recipe = self.recipe.recognition
         fields: dict[str, Any] = {
             "id2label": self.id2label,
             "label2id": self.label2id,
             "grounding_weight": recipe.grounding_weight,
         }
-        if recipe.is_started_from_detection:
+        if recipe.num_shared_layers is not None:
             return ScannerForEntityRecognition.from_span_detection(detector, recipe.num_shared_layers, **fields)
         return ScannerForEntityRecognition.from_backbones(
             self.recipe.backbone, vocab_size=len(self.processor.tokenizer), **fields

@@ -179,27 +179,25 @@ class ScannerForEntityRecognition(ScannerPreTrainedModel):
 
     @classmethod
     def from_span_detection(
-        cls, span_detection: ScannerForSpanDetection, num_frozen_layers: int | None = None, **config_kwargs
+        cls, span_detection: ScannerForSpanDetection, num_frozen_layers: int, **config_kwargs
     ) -> ScannerForEntityRecognition:
-        """Start stage 2 from a trained stage 1.
+        """Start stage 2 from a trained stage 1, with its embeddings and lower layers frozen so as to be shared.
 
         Args:
             span_detection: the trained stage 1.
-            num_frozen_layers: freeze the embeddings and this many lower layers, so that `from_stages` can share them
-                (`num_shared_layers`); `None` = train all.
+            num_frozen_layers: lower layers that stay as they are, `num_shared_layers` of `from_stages`.
             config_kwargs: fields of `ScannerConfig`; the encoder is stage 1's.
 
         Raises:
             ValueError: if the encoder has fewer layers.
 
-        Departure: the paper starts both stages from the pretrained encoder and shares nothing.
+        Departure: the paper trains both stages from the pretrained encoder and shares nothing.
         """
         model = cls(ScannerConfig(text_config=deepcopy(span_detection.config.text_config), **config_kwargs))
         model.text_model.load_state_dict(span_detection.text_model.state_dict())
-        if num_frozen_layers is not None:
-            frozen = set(lower_parameter_names(model.text_model, num_frozen_layers))
-            for name, parameter in model.text_model.named_parameters():
-                parameter.requires_grad_(name not in frozen)
+        frozen = set(lower_parameter_names(model.text_model, num_frozen_layers))
+        for name, parameter in model.text_model.named_parameters():
+            parameter.requires_grad_(name not in frozen)
         return model
 
     def score_objects(self, states: Tensor, object_token_index: Tensor | None) -> Tensor | None:
