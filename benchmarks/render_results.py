@@ -95,12 +95,30 @@ def throughput() -> str:
     return table(["", "encoders alone", "two stages", "ratio", "tweets/s"], [row])
 
 
+def consistency() -> str:
+    """Entities after loading again and with other batch sizes."""
+    rows = [
+        [name, str(row["tweets"]), str(row["differing_tweets"]), f"{row['largest_score_difference']:.1e}"]
+        for name, row in read("scanner/consistency").items()
+    ]
+    return table(["", "tweets", "tweets with other entities", "largest difference of a score"], rows)
+
+
+def compact() -> str:
+    """The embedded checkpoint against the run that it was made from."""
+    names = {f"{MINI}/captions-encyclopedia": "single precision", "scanner/default/captions-encyclopedia": "8 bits"}
+    rows = [[label, *percents(read(name)["entities"])] for name, label in names.items()]
+    return table(["stored in", "precision", "recall", "F1"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "stage1": stage1,
     "two_stages": two_stages,
     "default": default,
     "types": types,
     "throughput": throughput,
+    "consistency": consistency,
+    "compact": compact,
 }
 
 
