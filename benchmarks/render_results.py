@@ -22,17 +22,17 @@ DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
 
 MINI = "scanner/twitter2017-mini"
 ARMS = {
-    "text": "no knowledge",
-    "captions-encyclopedia": "captions + encyclopedia",
-    "text-no-distillation": "no knowledge; no distillation in stage 2",
-    "captions-encyclopedia-no-distillation": "captions + encyclopedia; no distillation in stage 2",
-    "text-shared": "no knowledge; stage 2 shares 3 layers with stage 1",
-    "captions-encyclopedia-shared": "captions + encyclopedia; stage 2 shares 3 layers with stage 1",
+    "text-no-distillation": "no knowledge",
+    "captions-encyclopedia-no-distillation": "captions + encyclopedia (the recipe as it is)",
+    "text": "no knowledge; TYT in stage 2 too",
+    "captions-encyclopedia": "captions + encyclopedia; TYT in stage 2 too",
+    "text-shared": "no knowledge; TYT in stage 2 too; 3 layers shared",
+    "captions-encyclopedia-shared": "captions + encyclopedia; TYT in stage 2 too; 3 layers shared",
 }
 DEFAULT = {"captions-encyclopedia": "captions + encyclopedia", "none": "none (text alone)"}
 
 
-def read(name: str) -> dict[str, Any]:
+def read(name: str) -> Any:
     """Read one results file."""
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
@@ -53,6 +53,16 @@ def stage1() -> str:
     names = {"detection-none": "no distillation (the teacher)", "detection-tyt": "Trust Your Teacher"}
     rows = [[label, *percents(read(f"{MINI}/{name}")["stages"]["detection"])] for name, label in names.items()]
     return table(["stage 1, test", "precision", "recall", "span F1"], rows)
+
+
+def validation() -> str:
+    """What chose the recipe's stage 2."""
+    names = {
+        "validation-no-distillation": "no distillation in stage 2",
+        "validation-tyt": "Trust Your Teacher in stage 2",
+    }
+    rows = [[label, *percents(read(f"{MINI}/{name}")["entities"])] for name, label in names.items()]
+    return table(["both stages, captions + encyclopedia, validation", "precision", "recall", "F1"], rows)
 
 
 def entity_row(name: str, label: str) -> list[str]:
@@ -106,17 +116,45 @@ def consistency() -> str:
 
 def compact() -> str:
     """The embedded checkpoint against the run that it was made from."""
-    names = {f"{MINI}/captions-encyclopedia": "single precision", "scanner/default/captions-encyclopedia": "8 bits"}
+    names = {
+        f"{MINI}/captions-encyclopedia-no-distillation": "single precision",
+        "scanner/default/captions-encyclopedia": "8 bits",
+    }
     rows = [[label, *percents(read(name)["entities"])] for name, label in names.items()]
     return table(["stored in", "precision", "recall", "F1"], rows)
+
+
+def knowledge_use() -> str:
+    """Type accuracy on gold spans by what stage 2 is shown."""
+    measured = read("scanner/knowledge_use")
+    groups = list(next(iter(measured.values())))
+    header = ["shown", *(f"{group} ({measured['nothing'][group]['mentions']} mentions)" for group in groups)]
+    rows = [[name, *(f"{100 * row[group]['accuracy']:.2f}" for group in groups)] for name, row in measured.items()]
+    return table(header, rows)
+
+
+def times() -> str:
+    """Training time of each stage, from the logs that `hf-mner train` keeps."""
+    names = {
+        "log-detection-teacher": "stage 1, teacher",
+        "log-detection": "stage 1",
+        "log-recognition": "stage 2",
+        "log-recognition-text": "stage 2 without knowledge",
+    }
+    logs = {label: read(f"{MINI}/{name}")[-1] for name, label in names.items()}
+    rows = [[label, f"{log['epoch']:.0f}", f"{log['train_runtime'] / 60:.0f}"] for label, log in logs.items()]
+    return table(["", "epochs", "minutes"], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "stage1": stage1,
     "two_stages": two_stages,
+    "validation": validation,
     "default": default,
     "types": types,
     "throughput": throughput,
+    "knowledge_use": knowledge_use,
+    "times": times,
     "consistency": consistency,
     "compact": compact,
 }
