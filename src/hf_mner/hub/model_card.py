@@ -66,12 +66,13 @@ def eval_result(row: dict[str, Any]) -> EvalResult:
     """Turn one results file to the Hub's format."""
     return EvalResult(
         task_type="token-classification",
-        task_name=f"entity F1, knowledge: {knowledge_names(row)}",
+        task_name="named entity recognition",
         dataset_type=row["dataset"],
         dataset_name=row["dataset"],
         dataset_split=row["split"],
         metric_type="f1",
         metric_value=percent(row["entities"]["f1"]),
+        metric_name=f"entity F1, knowledge: {knowledge_names(row)}",
     )
 
 
