@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,17 @@ def test_student_is_not_its_teacher(trained):
         one = AutoModel.from_pretrained(training.output_dir / name)
         other = AutoModel.from_pretrained(training.output_dir / f"{name}-teacher")
         assert not torch.equal(one.classifier.weight, other.classifier.weight)
+
+
+def test_a_given_teacher_is_used_and_none_is_trained(trained, tmp_path, monkeypatch):
+    training, _, recipe = trained
+    given = str(training.output_dir / "detection-teacher")
+    stage = replace(recipe.detection, teacher=given, epochs=1)
+    teachers = []
+    monkeypatch.setattr(ScannerTraining, "fit", lambda *arguments: teachers.append(arguments[-1]))
+    another = make_training(tmp_path / "run", replace(recipe, detection=stage), tiny_examples()[:3])
+    another.with_teacher("detection", stage, another.detection_stage)
+    assert teachers == [given]
 
 
 def test_second_run_trains_nothing(trained, monkeypatch):

@@ -27,7 +27,9 @@ class StageRecipe:
         weight_decay: of AdamW, not on biases and normalisation.
         head_learning_rate: of the classifiers; `None` = the encoder's.
         warmup: share of the updates over which the learning rate rises.
-        distillation: Eq. 4; anything but `none` first trains a teacher with the same settings.
+        distillation: Eq. 4; anything but `none` needs a teacher.
+        teacher: folder of a trained model of the same stage; `None` = one is trained first, with the same settings and
+            plain cross-entropy.
         max_length: tokens in a row or prompt.
         bf16: bfloat16 autocast.
     """
@@ -39,6 +41,7 @@ class StageRecipe:
     head_learning_rate: float | None = None
     warmup: float | int = 0.0
     distillation: Distillation = "none"
+    teacher: str | None = None
     max_length: int = 256
     bf16: bool = False
 

@@ -82,16 +82,16 @@ class ScannerTraining:
         return model.eval()
 
     def with_teacher(self, name: str, stage: StageRecipe, train: Callable[..., Any]) -> Any:
-        """Train a stage, and before it, where the recipe distils, its teacher with plain cross-entropy."""
-        teacher = None
-        if stage.distillation != "none":
+        """Train a stage, and before it, where the recipe distils and names no teacher, the teacher."""
+        teacher = stage.teacher
+        if stage.distillation != "none" and teacher is None:
             teacher = train(f"{name}-teacher", replace(stage, distillation="none"))
         return train(name, stage, teacher=teacher)
 
     # ------------------------------------------------------------------------------------------------ stage 1
 
     def detection_stage(
-        self, name: str, stage: StageRecipe, teacher: PreTrainedModel | None = None
+        self, name: str, stage: StageRecipe, teacher: PreTrainedModel | str | None = None
     ) -> ScannerForSpanDetection:
         """Train stage 1 on all training examples, or load it where it is finished."""
         return self.fit_detection(name, stage, self.train, self.validation, teacher)
@@ -102,7 +102,7 @@ class ScannerTraining:
         stage: StageRecipe,
         train: Sequence[MnerExample],
         validation: Sequence[MnerExample],
-        teacher: PreTrainedModel | None = None,
+        teacher: PreTrainedModel | str | None = None,
     ) -> ScannerForSpanDetection:
         """Train a span detector; validation examples choose the best epoch."""
         folder = self.output_dir / name
@@ -162,13 +162,13 @@ class ScannerTraining:
             proposed = self.propose(detector, examples)
             wrong = [sorted(set(p) - gold_spans(e)) for p, e in zip(proposed, examples, strict=True)]
             write_whole(path, json.dumps(wrong))
-            shutil.rmtree(self.output_dir / f"detection-fold-{fold}")
+            shutil.rmtree(self.output_dir / f"detection-fold-{fold}", ignore_errors=True)
         return json.loads(path.read_text())
 
     # ------------------------------------------------------------------------------------------------ stage 2
 
     def recognition_stage(
-        self, name: str, stage: StageRecipe, teacher: PreTrainedModel | None = None
+        self, name: str, stage: StageRecipe, teacher: PreTrainedModel | str | None = None
     ) -> ScannerForEntityRecognition:
         """Train stage 2 on gold entities and cross-fitted non-entities, or load it where it is finished."""
         folder = self.output_dir / name
@@ -231,7 +231,7 @@ class ScannerTraining:
         rows: Sequence[Row],
         validation_rows: Sequence[Row],
         compute_metrics: Callable[[EvalPrediction], dict[str, float]],
-        teacher: PreTrainedModel | None,
+        teacher: PreTrainedModel | str | None,
     ) -> None:
         """Train a model on rows, keep the epoch with the best validation F1, and save it to `folder`.
 
