@@ -413,3 +413,23 @@ def test_an_image_that_nothing_reads_is_reported(pipe, knowledge, monkeypatch):
     pipe({"text": TEXT, "image": tiny_image(), "knowledge": knowledge or None})
     assert len(said) == (0 if knowledge else 1)
     assert all("this image does not count. Pass `knowledge=ImageCaptioner(...)`" in text for text in said)
+
+
+@pytest.mark.parametrize(("key", "meant"), [("imgae", "image"), ("images", "image"), ("texts", "text")])
+def test_a_key_that_is_almost_read_is_refused(pipe, key, meant):
+    with pytest.raises(ValueError, match=f"has the key '{key}', which nothing reads; did you mean '{meant}'"):
+        pipe({"text": TEXT, key: None})
+
+
+def test_columns_of_a_data_set_pass(pipe, expected):
+    assert_same(pipe({"text": TEXT, "image_id": 5, "text_id": 3, "label": 0, "ner_tags": []}), expected)
+
+
+def test_text_and_tokens_together_are_refused(pipe):
+    with pytest.raises(ValueError, match="has both `text` and `tokens`; give the one"):
+        pipe({"text": TEXT, "tokens": TEXT.split()})
+
+
+def test_the_error_of_one_post_among_many_says_which(pipe):
+    with pytest.raises(ValueError, match=r"Post number 2 \(counted from 0\): .* no text"):
+        pipe([TEXT, TEXT, {"image": None}], batch_size=2)

@@ -15,7 +15,6 @@ import typer
 from .options import BatchSize, Captioner, EncyclopediaFiles, Model, Threshold, open_pipeline, open_sources
 
 OnError = Literal["raise", "skip"]
-BAD_POST = (ValueError, TypeError, OSError)  # what an unreadable post or image raises
 
 
 def predict(
@@ -97,6 +96,8 @@ def results(
     pipe: Any, posts: list[dict[str, Any]], options: dict[str, Any], on_error: OnError
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Yield each post with its entities; with `skip`, a bad post is reported with its id and left out."""
+    from hf_mner.pipelines.multimodal_ner import BAD_POST
+
     remaining = iter(posts)
     while chunk := list(islice(remaining, options["batch_size"] * 8)):
         try:

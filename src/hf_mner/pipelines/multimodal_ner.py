@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from importlib.resources import files
 from os import PathLike
 from typing import Any, NamedTuple
@@ -23,7 +24,8 @@ logger = logging.get_logger(__name__)
 
 TASK = "multimodal-ner"
 DEFAULT_CHECKPOINT = files("hf_mner") / "checkpoints" / "scanner-twitter2017-mini"
-INPUT_KEYS = {"text", "tokens", "image", "knowledge", "id"}
+INPUT_KEYS = ("text", "tokens", "image", "knowledge", "id")
+BAD_POST = (ValueError, TypeError, OSError)  # what an unreadable post or image raises
 
 
 class Post(NamedTuple):
@@ -32,6 +34,20 @@ class Post(NamedTuple):
     text: str
     words: list[Word]
     example: MnerExample
+
+
+class NumberedPosts(PipelineDataset):
+    """The posts of a list, prepared when asked for; an error says which post it was."""
+
+    def __getitem__(self, index: int) -> Post:
+        """Prepare one post."""
+        try:
+            return super().__getitem__(index)
+        except BAD_POST as error:
+            if len(self) == 1:
+                raise
+            kind = type(error) if type(error) in (TypeError, OSError, FileNotFoundError) else ValueError
+            raise kind(f"Post number {index} (counted from 0): {error}") from error
 
 
 class MultimodalNerPipeline(Pipeline):
@@ -122,7 +138,7 @@ class MultimodalNerPipeline(Pipeline):
         inputs follows from the texts (windows, candidates) and not from the number of posts.
         """
         is_sized = hasattr(inputs, "__len__")
-        wrapper = PipelineDataset if is_sized else PipelineIterator
+        wrapper = NumberedPosts if is_sized else PipelineIterator
         posts = wrapper(inputs, self.preprocess, preprocess_params)
         loader = DataLoader(posts, num_workers=num_workers if is_sized else 0, batch_size=batch_size, collate_fn=list)
         forward_params = {**forward_params, "batch_size": max(batch_size, 1)}
@@ -249,8 +265,13 @@ def input_fields(inputs: Any, is_split_into_words: bool) -> dict[str, Any]:
     if isinstance(inputs, str):
         return {"text": inputs}
     if isinstance(inputs, Mapping):
+        check_spelling(inputs)
         fields = {key: inputs[key] for key in INPUT_KEYS if key in inputs}
         text, tokens = fields.get("text"), fields.get("tokens")
+        if text is not None and tokens is not None:
+            raise ValueError(
+                "An input has both `text` and `tokens`; give the one whose characters you want offsets of."
+            )
         if is_split_into_words and tokens is None and is_words(text):
             fields["tokens"] = list(text or ())
         elif not isinstance(text, str) and not is_words(tokens):
@@ -265,6 +286,14 @@ def input_fields(inputs: Any, is_split_into_words: bool) -> dict[str, Any]:
         f"Cannot read an input of type {type(inputs).__name__}; pass a text, `{{'text': ..., 'image': ...}}`, or words"
         " as `{'tokens': [...]}`."
     )
+
+
+def check_spelling(inputs: Mapping[str, Any]) -> None:
+    """Refuse a key that is almost one that is read; all other keys, such as a data set's own columns, pass."""
+    for key in map(str, inputs):
+        # 0.79 catches "imgae", "images", "texts", but not "image_id" or "text_id".
+        if key not in INPUT_KEYS and (meant := get_close_matches(key, INPUT_KEYS[:-1], n=1, cutoff=0.79)):
+            raise ValueError(f"An input has the key {key!r}, which nothing reads; did you mean {meant[0]!r}?")
 
 
 def is_words(value: Any) -> bool:
