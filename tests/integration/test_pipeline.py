@@ -433,3 +433,8 @@ def test_text_and_tokens_together_are_refused(pipe):
 def test_the_error_of_one_post_among_many_says_which(pipe):
     with pytest.raises(ValueError, match=r"Post number 2 \(counted from 0\): .* no text"):
         pipe([TEXT, TEXT, {"image": None}], batch_size=2)
+
+
+def test_a_path_is_no_knowledge_source(pipe):
+    with pytest.raises(ValueError, match=r"`knowledge` holds 'entities.jsonl', which is no knowledge source; pass"):
+        pipe(TEXT, knowledge="entities.jsonl")

@@ -17,7 +17,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     data_dir: DataDir = None,
     knowledge: Annotated[
-        list[str] | None, typer.Option(help="Knowledge folders to join; default: those of the checkpoint's recipe.")
+        list[str] | None, typer.Option(help="Knowledge folders to join; default: the recipe's, on its own data set.")
     ] = None,
     encyclopedia: EncyclopediaFiles = None,
     is_text_only: Annotated[bool, typer.Option("--no-knowledge", help="Show the model the text alone.")] = False,
@@ -34,7 +34,8 @@ def evaluate(
     recipe = saved_recipe(model)
     if split == "test" and recipe:
         refuse_leakage(recipe["dataset"], dataset)
-    names = [] if is_text_only else recipe.get("knowledge", []) if knowledge is None else knowledge
+    known = recipe.get("knowledge", []) if recipe.get("dataset") == dataset else []
+    names = [] if is_text_only else known if knowledge is None else knowledge
     if not is_text_only and not encyclopedia and recipe.get("encyclopedia"):
         encyclopedia = [find_file(find_data_dir(data_dir, dataset), recipe["encyclopedia"])]
     if is_text_only:
@@ -48,6 +49,8 @@ def evaluate(
         "knowledge": [*names, *(path.name for path in encyclopedia or [])],
         **score(pipe, dataset, split, data_dir, names, open_sources(encyclopedia), threshold, batch_size, granularity),
     }
+    if unknown := sorted(set(scores.get("entities", {}).get("per_type", {})) - set(pipe.model.config.label2id)):
+        typer.echo(f"The model has no class {', '.join(unknown)}; those entities count as missed.", err=True)
     typer.echo(f"knowledge: {', '.join(scores['knowledge']) or 'none'}")
     for stage, values in scores["stages"].items():
         typer.echo(f"spans of stage {stage}\n{format_scores(values)}")

@@ -23,7 +23,9 @@ def predict(
     file: Annotated[
         str | None,
         typer.Option(
-            "--input", help="File of posts, '-' for standard input: .jsonl of {text|tokens, image}, or lines."
+            "--input",
+            help="File of posts, '-' for standard input: .jsonl of {text|tokens, image}, or lines of text. Image"
+            " paths count from the file's folder.",
         ),
     ] = None,
     output: Annotated[
@@ -48,13 +50,21 @@ def predict(
         "batch_size": batch_size,
         "return_knowledge": show_knowledge,
     }
+    found = results(pipe, posts, options, on_error)
     if output is None and sys.stdout.isatty():
-        for post, entities in results(pipe, posts, options, on_error):
-            print_table(post, entities)
+        for post, entities in found:
+            if entities is not None:
+                print_table(post, entities)
         return
+    skipped = 0
     with output.open("w", encoding="utf-8") if output else nullcontext(sys.stdout) as stream:
-        for post, entities in track(results(pipe, posts, options, on_error), len(posts), output is not None):
-            stream.write(json.dumps({**shown_fields(post), "entities": entities}, ensure_ascii=False) + "\n")
+        for post, entities in track(found, len(posts), output is not None):
+            if entities is None:
+                skipped += 1
+            else:
+                stream.write(json.dumps({**shown_fields(post), "entities": entities}, ensure_ascii=False) + "\n")
+    if skipped:
+        typer.echo(f"{skipped} of {len(posts)} posts skipped.", err=True)
 
 
 def read_posts(
@@ -72,7 +82,7 @@ def read_posts(
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     try:
-                        yield {"id": str(number), **parse_line(line, number, file)}
+                        yield {"id": str(number), **with_image_of(file, parse_line(line, number, file))}
                     except ValueError as error:
                         if on_error == "raise":
                             raise
@@ -92,10 +102,18 @@ def parse_line(line: str, number: int, file: str) -> dict[str, Any]:
     return post
 
 
+def with_image_of(file: str, post: dict[str, Any]) -> dict[str, Any]:
+    """Return the post with its image's path counted from the folder of the file that names it."""
+    image = post.get("image")
+    if file == "-" or not isinstance(image, str) or "://" in image:
+        return post
+    return {**post, "image": str(Path(file).parent / image)}
+
+
 def results(
     pipe: Any, posts: list[dict[str, Any]], options: dict[str, Any], on_error: OnError
-) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Yield each post with its entities; with `skip`, a bad post is reported with its id and left out."""
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]] | None]]:
+    """Yield each post with its entities; with `skip`, a bad post is reported with its id and has `None`."""
     from hf_mner.pipelines.multimodal_ner import BAD_POST
 
     remaining = iter(posts)
@@ -110,7 +128,7 @@ def results(
                     if on_error == "raise":
                         raise ValueError(f"Post {post.get('id')}: {reason}") from error
                     typer.echo(f"skipped post {post.get('id')}: {reason}", err=True)
-                    continue
+                    found = None
                 yield post, found
 
 
