@@ -234,7 +234,7 @@ def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_sources(knowledge: KnowledgeSource | Sequence[KnowledgeSource]) -> list[KnowledgeSource]:
     """Return the sources as a list; what is no source is an error."""
-    sources = list(knowledge) if isinstance(knowledge, list | tuple) else [knowledge]
+    sources: list[Any] = list(knowledge) if isinstance(knowledge, list | tuple) else [knowledge]
     for source in sources:
         if not (callable(source) and hasattr(source, "column") and hasattr(source, "needs_entities")):
             raise ValueError(
