@@ -177,7 +177,7 @@ def find_data_dir(data_dir: str | os.PathLike[str] | None, name: str) -> Path:
     chosen = data_dir if data_dir is not None else os.environ.get(DATA_VARIABLE)
     if not chosen:
         raise FileNotFoundError(
-            f"No data folder for {name!r}: pass `data_dir=` (`--data-dir`), or set {DATA_VARIABLE} to the folder with it."
+            f"No data folder for {name!r}: pass `data_dir=` (`--data-dir`), or set {DATA_VARIABLE} to it."
         )
     if not Path(chosen).is_dir():
         raise FileNotFoundError(

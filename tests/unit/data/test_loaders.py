@@ -123,7 +123,7 @@ def test_missing_folders_and_files(gmner, monkeypatch):
     with pytest.raises(FileNotFoundError, match="check `image_dir=`"):
         load_mner_dataset("twitter_gmner", gmner, image_dir=gmner / "nowhere")
     monkeypatch.delenv("HF_MNER_DATA", raising=False)
-    with pytest.raises(FileNotFoundError, match="pass `data_dir=`, or set HF_MNER_DATA"):
+    with pytest.raises(FileNotFoundError, match="pass `data_dir=` .`--data-dir`., or set HF_MNER_DATA"):
         load_mner_dataset("twitter2015")
     monkeypatch.setenv("HF_MNER_DATA", str(gmner))
     assert tuple(load_mner_dataset("twitter_gmner")) == SPLITS
