@@ -82,3 +82,15 @@ def test_every_number_of_a_card_is_in_a_results_file(run, tmp_path):
     assert data["base_model"] == "tiny"
     printed = set(re.findall(r"\b\d\d\.\d\d\b", body))
     assert printed == {"80.23", "82.23", "81.23", "95.00", "65.00", "90.01", "70.02"}
+
+
+def test_a_folder_that_is_not_empty_is_refused(run, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "model.safetensors").touch()
+    with pytest.raises(FileExistsError, match="full is not empty; choose a new folder"):
+        write_compact_checkpoint(run, tmp_path / "full")
+
+
+def test_the_snippet_of_a_card_loads_the_cards_model(run, tmp_path):
+    compact = write_compact_checkpoint(run, tmp_path / "my-model")
+    assert 'pipeline("multimodal-ner", model="my-model")' in render_model_card(compact, [])

@@ -105,7 +105,7 @@ def saved_recipe(model: str | None) -> dict[str, Any]:
     """Return the recipe that lies beside a checkpoint (or beside the run of one stage), empty where there is none."""
     import yaml
 
-    from hf_mner.pipelines.multimodal_ner import DEFAULT_CHECKPOINT
+    from hf_mner.pipelines import DEFAULT_CHECKPOINT
 
     folder = Path(model or str(DEFAULT_CHECKPOINT))
     path = next((path for path in (folder / "recipe.yaml", folder.parent / "recipe.yaml") if path.is_file()), None)

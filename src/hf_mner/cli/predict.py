@@ -57,6 +57,8 @@ def predict(
                 print_table(post, entities)
         return
     skipped = 0
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("w", encoding="utf-8") if output else nullcontext(sys.stdout) as stream:
         for post, entities in track(found, len(posts), output is not None):
             if entities is None:

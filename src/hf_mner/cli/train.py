@@ -24,10 +24,15 @@ def train(
     """Train a system as a recipe says, then score it on the test split (`OUTPUT/results.json`)."""
     import logging
 
+    from transformers.utils import logging as transformers_logging
+
     from hf_mner.training.recipes import load_recipe
     from hf_mner.training.run import train_from_recipe
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("hf_mner").setLevel(logging.INFO)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()  # of loading and saving; training keeps its own
     parsed = load_recipe(recipe, dict(map(parse_setting, settings or [])))
     train_from_recipe(parsed, output, data_dir)
     typer.echo(f"Checkpoint: {output}")

@@ -15,13 +15,14 @@ def write_compact_checkpoint(run: str | Path, output: str | Path) -> Path:
 
     Args:
         run: folder of a finished `hf-mner train`.
-        output: new folder.
+        output: new or empty folder.
 
     Returns:
         The output folder.
 
     Raises:
         FileNotFoundError: if the run holds no safetensors model; other formats are not read.
+        FileExistsError: if the output folder is not empty.
     """
     from safetensors.torch import save_file
     from transformers import AutoModelForTokenClassification, AutoProcessor
@@ -32,12 +33,15 @@ def write_compact_checkpoint(run: str | Path, output: str | Path) -> Path:
     run, output = Path(run), Path(output)
     if not (run / "model.safetensors").is_file():
         raise FileNotFoundError(f"{run} holds no model.safetensors; give the folder of a finished `hf-mner train`.")
+    if output.is_dir() and any(output.iterdir()):
+        raise FileExistsError(f"{output} is not empty; choose a new folder, so that no file of another model stays.")
     model = AutoModelForTokenClassification.from_pretrained(run, dtype="float32")
     shared = set(model.all_tied_weights_keys)
     output.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(output)
     state = {name: value for name, value in model.state_dict().items() if name not in shared}
     save_file(quantize_state(state), output / COMPACT_WEIGHTS, metadata={"format": "pt"})
+    (output / COMPACT_WEIGHTS).chmod(0o644)  # safetensors writes files that only their owner can read
     AutoProcessor.from_pretrained(run).save_pretrained(output)
     for name in KEPT:
         if (run / name).is_file():

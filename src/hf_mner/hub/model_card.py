@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from hf_mner.pipelines import DEFAULT_CHECKPOINT
+
 TEMPLATE = files("hf_mner.hub") / "model_card_template.md"
 
 
@@ -41,6 +43,7 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
         "front_matter": data.to_yaml(),
         "name": checkpoint.name,
         "system": recipe["system"].upper(),
+        "model": "" if checkpoint.name == DEFAULT_CHECKPOINT.name else f', model="{checkpoint.name}"',
         "backbone": recipe["backbone"],
         "dataset": recipe["dataset"],
         "seed": recipe["seed"],

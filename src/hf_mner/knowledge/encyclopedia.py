@@ -268,6 +268,8 @@ def _shorten(text: str, max_chars: int) -> str:
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"Encyclopedia file {path} does not exist; give a .jsonl or .tsv file.")
     parse = {".jsonl": _parse_json, ".tsv": _parse_tsv}.get(Path(path.name.removesuffix(".gz")).suffix)
     if parse is None:
         raise ValueError(f"{path} is neither .jsonl nor .tsv (each may end in .gz); convert it, or give records.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
+
+DEFAULT_CHECKPOINT = files("hf_mner") / "checkpoints" / "scanner-twitter2017-mini"
 
 
 def pipeline(task: str = "multimodal-ner", model: Any = None, **kwargs: Any) -> Any:
@@ -15,7 +18,7 @@ def pipeline(task: str = "multimodal-ner", model: Any = None, **kwargs: Any) -> 
     """
     from transformers import pipeline as transformers_pipeline
 
-    from .multimodal_ner import DEFAULT_CHECKPOINT, TASK
+    from .multimodal_ner import TASK
 
     if model is None and task == TASK:
         model = str(DEFAULT_CHECKPOINT)

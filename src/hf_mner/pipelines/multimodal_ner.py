@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from importlib.resources import files
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -19,11 +18,11 @@ from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import Entity, Knowledge, MnerExample, check_knowledge
 from hf_mner.knowledge.base import KnowledgeSource
 from hf_mner.models.base.recognition import recognize_entities
+from hf_mner.pipelines import DEFAULT_CHECKPOINT
 
 logger = logging.get_logger(__name__)
 
 TASK = "multimodal-ner"
-DEFAULT_CHECKPOINT = files("hf_mner") / "checkpoints" / "scanner-twitter2017-mini"
 INPUT_KEYS = ("text", "tokens", "image", "knowledge", "id")
 BAD_POST = (ValueError, TypeError, OSError)  # what an unreadable post or image raises
 

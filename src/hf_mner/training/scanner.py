@@ -240,6 +240,7 @@ class ScannerTraining:
         """
         if not rows:
             raise ValueError(f"Stage {folder.name!r} has no training rows; do the training examples have `entities`?")
+        logger.info("%s: %d rows, %s epochs, in %s", folder.name, len(rows), stage.epochs, folder)
         arguments = stage_arguments(stage, folder, self.recipe.seed, chooses_best=bool(validation_rows))
         trainer = TrustYourTeacherTrainer(
             model,

@@ -202,6 +202,7 @@ def test_a_malformed_tsv_line_and_another_ending(tmp_path):
     table.write_text("A\tB\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"a.tsv, line 1: expected title, aliases .* got 2 fields"):
         Encyclopedia.from_jsonl(table)
+    (tmp_path / "a.csv").touch()
     with pytest.raises(ValueError, match="is neither .jsonl nor .tsv"):
         Encyclopedia.from_jsonl(tmp_path / "a.csv")
 
@@ -246,3 +247,8 @@ def test_normalise_title(text, normal):
 )
 def test_split_hashtag(hashtag, words):
     assert split_hashtag(hashtag) == words
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent\.jsonl does not exist; give a \.jsonl or \.tsv file"):
+        Encyclopedia.from_jsonl(tmp_path / "absent.jsonl")
