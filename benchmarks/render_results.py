@@ -146,6 +146,11 @@ def times() -> str:
     return table(["", "epochs", "minutes"], rows)
 
 
+def fresh_clone() -> str:
+    """What a new user waits for."""
+    return table(["", "measured"], [[name, f"{value:g}"] for name, value in read("fresh_clone").items()])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "stage1": stage1,
     "two_stages": two_stages,
@@ -156,6 +161,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "knowledge_use": knowledge_use,
     "times": times,
     "consistency": consistency,
+    "fresh_clone": fresh_clone,
     "compact": compact,
 }
 
