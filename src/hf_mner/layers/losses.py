@@ -57,8 +57,7 @@ def trust_your_teacher_loss(
     Source: SCANNER, Eq. 4 and Table 3 (https://arxiv.org/abs/2404.01914).
     Departure: Eq. 4 sums over samples; the mean keeps the learning rate independent of the batch's size.
     """
-    if distillation not in DISTILLATIONS:
-        raise ValueError(f"`distillation={distillation!r}` is not known; choose one of {', '.join(DISTILLATIONS)}.")
+    check_distillation(distillation)
     if teacher_logits.shape[-1] != logits.shape[-1]:
         raise ValueError(
             f"The teacher scores {teacher_logits.shape[-1]} classes and the student {logits.shape[-1]};"
@@ -72,6 +71,12 @@ def trust_your_teacher_loss(
     divergence = (student.exp() * (student - teacher)).sum(-1)  # m, KL(S || T)
     trust = teacher_trust(teacher.gather(-1, gold).squeeze(-1).exp(), distillation)  # m
     return (trust * cross_entropy + (1 - trust) * divergence).sum() / labelled.sum().clamp(min=1)
+
+
+def check_distillation(distillation: str) -> None:
+    """Raise a `ValueError` that lists the choices if `distillation` is none of them."""
+    if distillation not in DISTILLATIONS:
+        raise ValueError(f"`distillation={distillation!r}` is not known; choose one of {', '.join(DISTILLATIONS)}.")
 
 
 def teacher_trust(gold_probability: Tensor, distillation: Distillation) -> Tensor:

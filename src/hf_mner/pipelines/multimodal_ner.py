@@ -17,6 +17,7 @@ from hf_mner.data.alignment import Word, join_words, split_words
 from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import Entity, Knowledge, MnerExample, check_knowledge
 from hf_mner.knowledge.base import KnowledgeSource
+from hf_mner.models.base.processing_base import has_words
 from hf_mner.models.base.recognition import recognize_entities
 from hf_mner.pipelines import DEFAULT_CHECKPOINT
 
@@ -186,14 +187,14 @@ class MultimodalNerPipeline(Pipeline):
     ) -> list[tuple[Post, MnerExample]]:
         """Recognise the entities of a batch; a text without words has none."""
         self.warn_of_unread_images(batch, sources)
-        readable = [post.example for post in batch if any(word.text.strip() for word in post.words)]
+        readable = [post.example for post in batch if has_words(post.example["tokens"])]
         found = iter(
             recognize_entities(
                 self.model, self.processor, readable, sources=sources, threshold=threshold, batch_size=batch_size
             )
         )
         empty: MnerExample = {"entities": []}
-        return [(post, next(found) if any(w.text.strip() for w in post.words) else empty) for post in batch]
+        return [(post, next(found) if has_words(post.example["tokens"]) else empty) for post in batch]
 
     def warn_of_unread_images(self, batch: list[Post], sources: Sequence[KnowledgeSource]) -> None:
         """Say once that images pass by: the model reads text, and nothing was given that turns images into text."""

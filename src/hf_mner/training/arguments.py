@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from hf_mner.layers.losses import DISTILLATIONS
+from hf_mner.layers.losses import DISTILLATIONS, check_distillation
 
 
 @dataclass
@@ -26,8 +26,5 @@ class MnerTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         """Check the added fields, then those of transformers."""
-        if self.distillation not in DISTILLATIONS:
-            raise ValueError(
-                f"`distillation={self.distillation!r}` is not known; choose one of {', '.join(DISTILLATIONS)}."
-            )
+        check_distillation(self.distillation)
         super().__post_init__()

@@ -9,6 +9,7 @@ import random
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -174,16 +175,26 @@ class ScannerTraining:
         folder = self.output_dir / name
         if (folder / "model.safetensors").is_file():
             return load_stage(ScannerForEntityRecognition, folder)
-        detector = self.detection_stage("detection", self.recipe.detection)
-        train_rows, validation_rows = self.training_prompts(), self.validation_prompts(detector)
-        check_knowledge_parts(train_rows, self.recipe.recognition)
+        train_rows, validation_rows = self.prompts  # the teacher's and the student's alike
         set_seed(self.recipe.seed)
-        model = self.new_recognition(detector)
+        model = self.new_recognition()
         gold = sum(len(example["entities"]) for example in self.validation)
         self.fit(model, folder, stage, train_rows, validation_rows, recognition_scorer(self.label2id, gold), teacher)
         return model.eval()
 
-    def new_recognition(self, detector: ScannerForSpanDetection) -> ScannerForEntityRecognition:
+    @cached_property
+    def detector(self) -> ScannerForSpanDetection:
+        """The finished stage 1."""
+        return self.detection_stage("detection", self.recipe.detection)
+
+    @cached_property
+    def prompts(self) -> tuple[list[Row], list[Row]]:
+        """The prompts of the training and of the validation examples."""
+        train_rows = self.training_prompts()
+        check_knowledge_parts(train_rows, self.recipe.recognition)
+        return train_rows, self.validation_prompts(self.detector)
+
+    def new_recognition(self) -> ScannerForEntityRecognition:
         """Build stage 2 from the backbone (the paper) or from stage 1 with shared lower layers."""
         recipe = self.recipe.recognition
         fields: dict[str, Any] = {
@@ -192,7 +203,7 @@ class ScannerTraining:
             "grounding_weight": recipe.grounding_weight,
         }
         if recipe.num_shared_layers is not None:
-            return ScannerForEntityRecognition.from_span_detection(detector, recipe.num_shared_layers, **fields)
+            return ScannerForEntityRecognition.from_span_detection(self.detector, recipe.num_shared_layers, **fields)
         return ScannerForEntityRecognition.from_backbones(
             self.recipe.backbone, vocab_size=len(self.processor.tokenizer), **fields
         )

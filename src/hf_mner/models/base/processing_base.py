@@ -99,6 +99,11 @@ class MnerProcessor(ProcessorMixin):
         return stage or self.stages[0]
 
 
+def has_words(tokens: Sequence[str]) -> bool:
+    """Tell whether there is anything to read: a token that is not blank."""
+    return any(token.strip() for token in tokens)
+
+
 def check_tokens(examples: Sequence[MnerExample]) -> None:
     """Refuse an example without words.
 
@@ -106,7 +111,7 @@ def check_tokens(examples: Sequence[MnerExample]) -> None:
         ValueError: naming the example.
     """
     for position, example in enumerate(examples):
-        if not any(token.strip() for token in example["tokens"]):
+        if not has_words(example["tokens"]):
             name = example.get("id") or f"number {position}"
             raise ValueError(
                 f"Example {name} has no words (`tokens={list(example['tokens'])!r}`); leave it out or give it text."
