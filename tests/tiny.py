@@ -14,12 +14,17 @@ from transformers import (
     BertConfig,
     BertTokenizer,
     PreTrainedConfig,
+    ResNetConfig,
     RobertaConfig,
     RobertaTokenizer,
     XLMRobertaConfig,
     XLMRobertaTokenizer,
 )
 
+from hf_mner.data.labels import bio_labels
+from hf_mner.models.mmavk.configuration_mmavk import MmavkConfig
+from hf_mner.models.mmavk.modeling_mmavk import MmavkForTokenClassification
+from hf_mner.models.mmavk.processing_mmavk import MmavkProcessor
 from hf_mner.models.scanner import modeling_scanner
 from hf_mner.models.scanner.configuration_scanner import NON_ENTITY, SPAN_LABELS, ScannerConfig
 from hf_mner.models.scanner.processing_scanner import ScannerProcessor
@@ -130,6 +135,37 @@ def tiny_scanner(head: str = "ScannerForMultimodalNer", kind: str = "bert", seed
     return model.eval()
 
 
+def tiny_mmavk_processor(kind: str = "bert", fusion: str = "word_level", **kwargs: Any) -> MmavkProcessor:
+    kwargs = {"max_length": 128, "knowledge_max_length": 64, "knowledge": ["auxiliary", "caption"], **kwargs}
+    return MmavkProcessor(tiny_tokenizer(kind), fusion=fusion, **kwargs)
+
+
+def tiny_mmavk_config(kind: str = "bert", fusion: str = "word_level", **kwargs: Any) -> MmavkConfig:
+    tags = bio_labels(kwargs.pop("types", TYPES))
+    fields = {"id2label": dict(enumerate(tags)), "label2id": {name: i for i, name in enumerate(tags)}}
+    vision = tiny_resnet_config() if fusion == "prefix" else None
+    kwargs = {"similarity_threshold": 0.3, "prefix_hidden_size": 16, **kwargs}
+    text_config = tiny_encoder_config(kind, len(tiny_tokenizer(kind)))
+    return MmavkConfig(text_config=text_config, vision_config=vision, fusion=fusion, **fields, **kwargs)
+
+
+def tiny_resnet_config() -> PreTrainedConfig:
+    return ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], layer_type="basic")
+
+
+def tiny_mmavk(head: str = "MmavkForTokenClassification", kind: str = "bert", seed: int = 0, **kwargs: Any):
+    """An MMAVK with random weights, drawn wide as in `tiny_scanner` so that words get different tags."""
+    assert head == "MmavkForTokenClassification"
+    torch.manual_seed(seed)
+    model = MmavkForTokenClassification(tiny_mmavk_config(kind, **kwargs))
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Embedding):
+            torch.nn.init.normal_(module.weight, std=1.0)
+        elif isinstance(module, torch.nn.Linear):
+            torch.nn.init.normal_(module.weight, std=1.0 if name == "classifier" else 0.3)
+    return model.eval()
+
+
 def tiny_encoder_folder(folder: Path, kind: str = "bert") -> Path:
     """Save a tiny encoder with its tokenizer, as a backbone for `from_backbones` and recipes."""
     tokenizer = tiny_tokenizer(kind)
@@ -147,6 +183,7 @@ class TinySystem(NamedTuple):
     processor: Callable[..., Any]
     stages: dict[str, tuple[str, ...]]
     is_trainable: dict[str, bool]
+    training_fields: dict[str, Any]  # of the configuration, so that every parameter is trained
 
 
 TINY_SYSTEMS = {
@@ -160,7 +197,16 @@ TINY_SYSTEMS = {
             "ScannerForMultimodalNer": ("detection", "recognition"),
         },
         {"ScannerForSpanDetection": True, "ScannerForEntityRecognition": True, "ScannerForMultimodalNer": False},
-    )
+        {"grounding_weight": 1.0},
+    ),
+    "mmavk": TinySystem(
+        tiny_mmavk_config,
+        tiny_mmavk,
+        tiny_mmavk_processor,
+        {"MmavkForTokenClassification": ("recognition",)},
+        {"MmavkForTokenClassification": True},
+        {},
+    ),
 }
 
 

@@ -30,6 +30,7 @@ SYSTEMS: dict[str, System] = {
         ("ScannerForMultimodalNer", "ScannerForSpanDetection", "ScannerForEntityRecognition"),
         "ScannerProcessor",
     ),
+    "mmavk": System("MmavkConfig", ("MmavkForTokenClassification",), "MmavkProcessor"),
 }
 
 

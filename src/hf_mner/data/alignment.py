@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 # URLs stay whole, words keep inner apostrophes, hyphens and dots (O'Brien, Jean-Luc, U.S.), marks stand alone.
 WORD = re.compile(r"https?://\S+|\w+(?:['’.&-]\w+)*|[^\w\s]")
+
+
+Subwords = list[list[int]]  # the sub-word ids of each word of a text
 
 
 class Word(NamedTuple):
@@ -44,7 +47,7 @@ def join_words(tokens: Sequence[str]) -> list[Word]:
     return words
 
 
-def subwords_of_words(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
+def subwords_of_words(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[str]]) -> list[Subwords]:
     """Tokenise pre-split words.
 
     Args:
@@ -77,6 +80,30 @@ def subwords_of_words(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequen
     return grouped
 
 
+def tokenize_once(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> dict[str, tuple[list[str], Subwords]]:
+    """Map each distinct text to its words and their sub-words (none for a blank text)."""
+    distinct = list(dict.fromkeys(texts))
+    words = [text.split() for text in distinct]
+    tokenized = zip(distinct, words, subwords_of_words(tokenizer, words), strict=True)
+    return {text: (pieces, subwords) for text, pieces, subwords in tokenized}
+
+
+def flat(subwords: Subwords) -> list[int]:
+    """Join the sub-words of several words."""
+    return [token for word in subwords for token in word]
+
+
+def fit_words(text: tuple[list[str], Subwords], room: int) -> tuple[list[str], Subwords]:
+    """Keep the leading words of a text that fit into `room` tokens."""
+    words, subwords = text
+    used = 0
+    for count, pieces in enumerate(subwords):
+        used += len(pieces)
+        if used > room:
+            return words[:count], subwords[:count]
+    return words, subwords
+
+
 def special_token_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Return the ids that the tokenizer puts before and after one text (`[CLS]`, `[SEP]` or `<s>`, `</s>`)."""
     framed = tokenizer(tokenizer.mask_token)["input_ids"]
@@ -84,8 +111,15 @@ def special_token_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], 
     return framed[:position], framed[position + 1 :]
 
 
+def special_token_joint(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids that the tokenizer puts between two texts (`[SEP]` or `</s></s>`)."""
+    framed = tokenizer(tokenizer.mask_token, tokenizer.mask_token)["input_ids"]
+    first, second = (index for index, token in enumerate(framed) if token == tokenizer.mask_token_id)
+    return framed[first + 1 : second]
+
+
 def window_words(
-    subwords: Sequence[list[int]],
+    subwords: Subwords,
     frame: tuple[list[int], list[int]],
     max_length: int,
     overlap_words: int = 16,
@@ -117,3 +151,28 @@ def window_words(
             return windows
         # A next word too long for any shared words starts its window itself.
         first = word if len(subwords[word]) >= room else max(first + 1, word - overlap_words)
+
+
+def read_windows(
+    windows: Iterable[tuple[int, int, int]], lengths: Sequence[int]
+) -> Iterator[tuple[int, int, list[bool]]]:
+    """Say which words of a window count, where the windows of a text overlap.
+
+    A word that several windows saw is read where it stands farthest from an edge; windows that come later overrule
+    earlier ones only for words of which they saw more.
+
+    Args:
+        windows: text, first word and word after the last of each window.
+        lengths: number of words of each text.
+
+    Yields:
+        For each window its text, its first word, and for each of its words whether it overrules what was read before.
+    """
+    margins = [[-1] * length for length in lengths]
+    for text, first, end in windows:
+        counts = []
+        for word in range(first, end):
+            margin = min(word - first, end - 1 - word)
+            counts.append(margin > margins[text][word])
+            margins[text][word] = max(margin, margins[text][word])
+        yield text, first, counts

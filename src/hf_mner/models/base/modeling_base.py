@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
 from safetensors.torch import load_file
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_mner.layers.quantization import dequantize_state
@@ -14,18 +17,77 @@ from hf_mner.layers.quantization import dequantize_state
 COMPACT_WEIGHTS = "model.int8.safetensors"
 
 
+class EncodingCache(OrderedDict[Hashable, Tensor]):
+    """Encodings by what was encoded; beyond `max_items` the oldest are dropped. Valid for one model's weights."""
+
+    def __init__(self, max_items: int = 20_000):
+        super().__init__()
+        self.max_items = max_items
+
+    def __setitem__(self, key: Hashable, value: Tensor) -> None:
+        """Keep an encoding."""
+        super().__setitem__(key, value)
+        while len(self) > self.max_items:
+            self.popitem(last=False)
+
+
 class MnerPreTrainedModel(PreTrainedModel):
     """A `PreTrainedModel` that never loads a pickle and that reads compact checkpoints.
 
-    `stages` names the processor's stages that the model runs; `None` = all of them.
+    `stages` names the processor's stages that the model runs; `None` = all of them. The text encoder is `text_model`.
     """
 
     stages: ClassVar[tuple[str, ...] | None] = None
+    input_modalities: tuple[str, ...] = ("text",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    # The losses are means of their own, so Trainer must divide them by the accumulation steps.
+    accepts_loss_kwargs = False
 
     @property
     def class_names(self) -> list[str]:
         """Name the classes of `logits`, in their order."""
         return [self.config.id2label[index] for index in sorted(self.config.id2label)]
+
+    @property
+    def entity_types(self) -> list[str]:
+        """Name the entity types that the model can give, in the order of its classes."""
+        return [self.config.id2label[index] for index in sorted(self.config.id2label)]
+
+    def text_encoders(self) -> list[PreTrainedModel]:
+        """Return the text encoders of this model, in the order of its stages."""
+        return [self.text_model]
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the word embeddings of the first encoder."""
+        return self.text_encoders()[0].get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the word embeddings of the first encoder."""
+        self.text_encoders()[0].set_input_embeddings(value)
+
+    def encode_shared(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        processor: Any,  # noqa: ARG002 for systems that share
+        batch_size: int,  # noqa: ARG002
+        cache: EncodingCache,  # noqa: ARG002
+    ) -> Sequence[Mapping[str, Any]]:
+        """Encode what several rows share (a text or an image that many use) once, before the rows are run.
+
+        Args:
+            rows: as the processor made them.
+            processor: the processor.
+            batch_size: texts or images in one forward pass.
+            cache: encodings of earlier calls with the same weights; new ones are added.
+
+        Returns:
+            The rows, with the encodings in the place of what was encoded. Here: the rows as they are.
+        """
+        return rows
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> Any:

@@ -8,7 +8,11 @@ from typing import Any, ClassVar
 from transformers import BatchFeature, ProcessorMixin
 
 from hf_mner.data.collator import pad_rows
+from hf_mner.data.labels import encode_bio
 from hf_mner.data.schema import MnerExample
+
+MIN_LENGTH = 16  # tokens; less holds no prompt
+NO_LIMIT = 10**6  # tokenizers that know no limit say 10**30
 
 Row = dict[str, Any]  # one network input: unpadded lists, plus what `post_process_entities` needs to find its way back
 
@@ -58,6 +62,10 @@ class MnerProcessor(ProcessorMixin):
     def pad_values(self) -> dict[str, int | float]:
         """Name the fields that the model reads and the value that pads each (floats mark float fields)."""
         raise NotImplementedError
+
+    def row_length(self, row: Row) -> int:
+        """Return the number of tokens that the model reads for a row, by which rows of similar length are found."""
+        return len(row["input_ids"])
 
     def pad(self, rows: Sequence[Row]) -> BatchFeature:
         """Stack rows to tensors; usable as a `data_collator`."""
@@ -116,3 +124,46 @@ def check_tokens(examples: Sequence[MnerExample]) -> None:
             raise ValueError(
                 f"Example {name} has no words (`tokens={list(example['tokens'])!r}`); leave it out or give it text."
             )
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Refuse a tokenizer that the systems cannot use, saying what to do."""
+    name = type(tokenizer).__name__
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(f"`{name}` is not a fast tokenizer; load it with `AutoTokenizer.from_pretrained`.")
+    if tokenizer.mask_token is None:
+        raise ValueError(f"`{name}` has no mask token; choose the tokenizer of a masked-language-model encoder.")
+    if "ByteLevel(add_prefix_space=False" in repr(tokenizer.backend_tokenizer.pre_tokenizer):
+        raise ValueError(
+            f"`{name}` glues words together; load it with `AutoTokenizer.from_pretrained(..., add_prefix_space=True)`."
+        )
+
+
+def check_lengths(tokenizer: Any, **lengths: int) -> None:
+    """Refuse lengths (tokens, by the name of the argument) that the encoder cannot read."""
+    most = tokenizer.model_max_length
+    for name, length in lengths.items():
+        if not MIN_LENGTH <= length <= most:
+            limit = f" and at most {most}, which the encoder takes" if most < NO_LIMIT else ""
+            raise ValueError(f"`{name}={length}` is not possible; choose at least {MIN_LENGTH}{limit}.")
+
+
+def example_tags(example: MnerExample) -> list[str]:
+    """Write an example's entities as BIO tags; entities that overlap or do not fit are an error that names it."""
+    spans = [(entity["start"], entity["end"], entity["type"]) for entity in example.get("entities") or ()]
+    try:
+        return encode_bio(spans, len(example["tokens"]))
+    except ValueError as error:
+        raise ValueError(
+            f"Example {example.get('id')!r}: {error} The systems read flat entities; keep one."
+        ) from error
+
+
+def known_class(name: str, example: MnerExample, label2id: Mapping[str, int]) -> int:
+    """Return the index of a labelled class; an unknown one is an error."""
+    if name not in label2id:
+        raise ValueError(
+            f"Type {name!r} of example {example.get('id')!r} is not one of the model's classes"
+            f" ({', '.join(label2id)}); map it to one of them, or train a model with it."
+        )
+    return label2id[name]

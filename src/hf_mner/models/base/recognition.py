@@ -10,7 +10,7 @@ import torch
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import KnowledgeSource, add_knowledge
 
-from .modeling_base import MnerPreTrainedModel
+from .modeling_base import EncodingCache, MnerPreTrainedModel
 from .processing_base import MnerProcessor, Row
 
 
@@ -22,6 +22,7 @@ def recognize_entities(
     sources: Sequence[KnowledgeSource] = (),
     threshold: float = 0.0,
     batch_size: int = 32,
+    cache: EncodingCache | None = None,
 ) -> list[MnerExample]:
     """Find the entities of some examples.
 
@@ -33,6 +34,7 @@ def recognize_entities(
             the candidates of the stage before.
         threshold: entities with a lower score are left out.
         batch_size: rows in one forward pass (texts in stage 1, candidates of all texts together in stage 2).
+        cache: encodings that several calls with the same model share (an image's knowledge, say).
 
     Returns:
         Copies of the examples, in order, whose `entities` are
@@ -40,7 +42,7 @@ def recognize_entities(
         indices; `shown` is the knowledge that was read for the entity.
     """
     stages = recognize_by_stage(
-        model, processor, examples, sources=sources, threshold=threshold, batch_size=batch_size
+        model, processor, examples, sources=sources, threshold=threshold, batch_size=batch_size, cache=cache
     )
     return list(stages)[-1][1]
 
@@ -53,6 +55,7 @@ def recognize_by_stage(
     sources: Sequence[KnowledgeSource] = (),
     threshold: float = 0.0,
     batch_size: int = 32,
+    cache: EncodingCache | None = None,
 ) -> Iterator[tuple[str, list[MnerExample]]]:
     """Yield each stage's name and what it found; arguments as in `recognize_entities`, whose result comes last."""
     found = add_knowledge(examples, [source for source in sources if not source.needs_entities])
@@ -60,21 +63,26 @@ def recognize_by_stage(
         if stage != processor.stages[0]:
             found = add_knowledge(found, [source for source in sources if source.needs_entities])
         rows = processor.rows(found, stage)
-        outputs = run_rows(model, processor, rows, batch_size)
+        outputs = run_rows(model, processor, rows, batch_size, cache)
         found = processor.post_process_entities(outputs, rows, found, stage, model.config.id2label, threshold)
         yield stage, found
 
 
 @torch.inference_mode()
 def run_rows(
-    model: MnerPreTrainedModel, processor: MnerProcessor, rows: Sequence[Row], batch_size: int
+    model: MnerPreTrainedModel,
+    processor: MnerProcessor,
+    rows: Sequence[Row],
+    batch_size: int,
+    cache: EncodingCache | None = None,
 ) -> list[dict[str, Any]]:
     """Run the model over rows of similar length and return each row's slice of the output, in the rows' order."""
+    shared = model.encode_shared(rows, processor, batch_size, EncodingCache() if cache is None else cache)
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]["input_ids"]))
     outputs: list[dict[str, Any]] = [{} for _ in rows]
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        batch = processor.pad([rows[index] for index in chosen]).to(model.device)
+        batch = processor.pad([shared[index] for index in chosen]).to(model.device)
         for index, output in zip(chosen, unbatch(model(**batch)), strict=True):
             outputs[index] = output
     return outputs

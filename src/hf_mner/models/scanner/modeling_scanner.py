@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
-from inspect import signature
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from hf_mner.layers.losses import classification_loss, grounding_loss
 from hf_mner.layers.pooling import gather_token, gather_tokens
-from hf_mner.models.base.backbones import encoder_layers, resolve_backbone
+from hf_mner.models.base.backbones import encoder_layers, load_text_encoder, text_encoder
 from hf_mner.models.base.modeling_base import MnerPreTrainedModel
 
-from .configuration_scanner import SPAN_LABELS, ScannerConfig
+from .configuration_scanner import NON_ENTITY, SPAN_LABELS, ScannerConfig
 
 
 @dataclass
@@ -50,18 +49,15 @@ class EntityRecognitionOutput(ModelOutput):
 
 
 class ScannerPreTrainedModel(MnerPreTrainedModel):
-    """What the heads share: configuration, attention back ends, and building from pretrained encoders."""
+    """What the heads share: configuration, and building from pretrained encoders."""
 
     config_class = ScannerConfig
     base_model_prefix = "scanner"
-    input_modalities = ("text",)
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    # The loss is a mean of its own, so Trainer must divide it by the accumulation steps.
-    accepts_loss_kwargs = False
+
+    @property
+    def entity_types(self) -> list[str]:
+        """Name the entity types that stage 2 can give."""
+        return [name for name in super().entity_types if name != NON_ENTITY]
 
     @classmethod
     def from_backbones(cls, text: str, *, vocab_size: int | None = None, **config_kwargs) -> ScannerPreTrainedModel:
@@ -73,26 +69,11 @@ class ScannerPreTrainedModel(MnerPreTrainedModel):
                 encoder has, for the processor's `[obj]`.
             config_kwargs: fields of `ScannerConfig`.
         """
-        path = resolve_backbone(text)
-        source = AutoModel.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **pooling_free(path))
-        source.resize_token_embeddings(vocab_size or source.config.vocab_size + 1)
-        source.config.name_or_path = text  # never the folder of this machine
+        source = load_text_encoder(text, vocab_size, added_tokens=1)
         model = cls(ScannerConfig(text_config=source.config, **config_kwargs))
         for encoder in model.text_encoders():
             encoder.load_state_dict(source.state_dict())
         return model
-
-    def text_encoders(self) -> list[PreTrainedModel]:
-        """Return the text encoders of this model, stage 1 first."""
-        return [self.text_model]
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the word embeddings of the first encoder."""
-        return self.text_encoders()[0].get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the word embeddings of the first encoder."""
-        self.text_encoders()[0].set_input_embeddings(value)
 
 
 class ScannerForSpanDetection(ScannerPreTrainedModel):
@@ -107,9 +88,9 @@ class ScannerForSpanDetection(ScannerPreTrainedModel):
 
     def __init__(self, config: ScannerConfig):
         super().__init__(config)
-        self.text_model = text_encoder(config)
+        self.text_model = text_encoder(config.text_config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(hidden_size(config), len(SPAN_LABELS))
+        self.classifier = nn.Linear(config.text_config.hidden_size, len(SPAN_LABELS))
         self.post_init()
 
     def forward(
@@ -141,10 +122,10 @@ class ScannerForEntityRecognition(ScannerPreTrainedModel):
 
     def __init__(self, config: ScannerConfig):
         super().__init__(config)
-        self.text_model = text_encoder(config)
+        self.text_model = text_encoder(config.text_config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(hidden_size(config), config.num_labels)
-        self.grounding = nn.Linear(hidden_size(config), 1)
+        self.classifier = nn.Linear(config.text_config.hidden_size, config.num_labels)
+        self.grounding = nn.Linear(config.text_config.hidden_size, 1)
         self.post_init()
 
     def forward(
@@ -301,28 +282,6 @@ class ScannerForMultimodalNer(ScannerPreTrainedModel):
         if first_subword_index is not None:
             return self.span_detection(input_ids, attention_mask, first_subword_index)
         return self.entity_recognition(input_ids, attention_mask, mask_token_index, object_token_index)
-
-
-def text_encoder(config: ScannerConfig) -> PreTrainedModel:
-    """Build the encoder of a stage without the pooling layer that neither stage reads."""
-    kwargs = {"add_pooling_layer": False} if has_pooling_switch(config.text_config) else {}
-    return AutoModel.from_config(config.text_config, **kwargs)
-
-
-def hidden_size(config: ScannerConfig) -> int:
-    """Return the width of the encoder."""
-    return config.text_config.hidden_size  # type: ignore[union-attr]  # a dictionary only until the config is built
-
-
-def has_pooling_switch(config) -> bool:
-    """Tell whether the encoder of this configuration takes `add_pooling_layer`."""
-    model_class = AutoModel._model_mapping[type(config)]
-    return "add_pooling_layer" in signature(model_class.__init__).parameters
-
-
-def pooling_free(path: str) -> dict[str, bool]:
-    """Return the keyword that leaves the pooling layer of a pretrained encoder out, where it has one."""
-    return {"add_pooling_layer": False} if has_pooling_switch(AutoConfig.from_pretrained(path)) else {}
 
 
 def lower_parameter_names(text_model: PreTrainedModel, num_layers: int) -> list[str]:

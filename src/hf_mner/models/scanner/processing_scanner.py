@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from hf_mner.data.alignment import special_token_frame, subwords_of_words, window_words
-from hf_mner.data.labels import decode_bio, encode_bio
+from hf_mner.data.alignment import (
+    Subwords,
+    fit_words,
+    flat,
+    read_windows,
+    special_token_frame,
+    subwords_of_words,
+    tokenize_once,
+    window_words,
+)
+from hf_mner.data.labels import decode_bio
 from hf_mner.data.schema import EncyclopediaEntry, EntityAnnotation, MnerExample, ObjectKnowledge
 from hf_mner.metrics import box_iou
-from hf_mner.models.base.processing_base import MnerProcessor, Row, check_tokens
+from hf_mner.models.base.processing_base import (
+    MnerProcessor,
+    Row,
+    check_lengths,
+    check_tokenizer,
+    check_tokens,
+    example_tags,
+    known_class,
+)
 
 from .configuration_scanner import NON_ENTITY, SPAN_LABELS
 
@@ -19,10 +36,6 @@ KnowledgePart = Literal["encyclopedia", "auxiliary", "caption", "objects"]
 KNOWLEDGE_PARTS: tuple[str, ...] = get_args(KnowledgePart)
 OBJECT_TOKEN = "[obj]"
 PROMPT_HEAD = ("The entity is", "for", "in this sentence.")  # `<mask>` follows the first part, the entity the second
-
-MIN_LENGTH = 16  # tokens; less holds no prompt
-NO_LIMIT = 10**6  # tokenizers that know no limit say 10**30
-Subwords = list[list[int]]  # the sub-word ids of each word of a text
 
 
 class Prompt(NamedTuple):
@@ -80,7 +93,8 @@ class ScannerProcessor(MnerProcessor):
         **kwargs,
     ):
         check_tokenizer(tokenizer)
-        check_limits(tokenizer, max_length, detection_max_length, max_objects, grounding_threshold)
+        check_lengths(tokenizer, max_length=max_length, detection_max_length=detection_max_length)
+        check_limits(max_objects, grounding_threshold)
         unknown = sorted(set(knowledge) - set(KNOWLEDGE_PARTS))
         if unknown:
             raise ValueError(f"`knowledge` has unknown parts {unknown}; choose from {', '.join(KNOWLEDGE_PARTS)}.")
@@ -164,14 +178,9 @@ class ScannerProcessor(MnerProcessor):
     ) -> list[list[Any]]:
         """Decode stage 1: each example's spans with `start`, `end` and `score`, the mean probability of its words."""
         scores = [np.zeros((len(example["tokens"]), len(SPAN_LABELS))) for example in examples]
-        margins = [np.full(len(example["tokens"]), -1) for example in examples]
-        for output, row in zip(outputs, rows, strict=True):
-            example, first, end = row["origin"]
-            # A word that several windows saw is read where it stands farthest from an edge.
-            margin = np.minimum(np.arange(first, end) - first, end - 1 - np.arange(first, end))
-            better = margin > margins[example][first:end]
-            scores[example][first:end][better] = output["logits"][: end - first][better]
-            margins[example][first:end][better] = margin[better]
+        windows = read_windows((row["origin"] for row in rows), [len(words) for words in scores])
+        for output, (example, first, counts) in zip(outputs, windows, strict=True):
+            scores[example][first : first + len(counts)][counts] = output["logits"][: len(counts)][counts]
         return [decode_candidates(words) for words in scores]
 
     # ------------------------------------------------------------------------------------------------ stage 2
@@ -181,7 +190,7 @@ class ScannerProcessor(MnerProcessor):
     ) -> list[Row]:
         """Build the prompt of every candidate."""
         wanted = [self.prompt_texts(example) for example in examples]
-        cache = self.tokenize_once(text for texts in wanted for text in texts)
+        cache = tokenize_once(self.tokenizer, (text for texts in wanted for text in texts))
         rows = []
         for position, (example, pieces) in enumerate(zip(examples, subwords, strict=True)):
             for number, entity in enumerate(example.get("entities") or ()):
@@ -198,7 +207,7 @@ class ScannerProcessor(MnerProcessor):
                 }
                 if label2id is not None:
                     kept = objects[: len(prompt.object_token_index)]
-                    row["labels"] = class_index(entity, example, label2id)
+                    row["labels"] = known_class(entity["type"], example, label2id)
                     row["overlaps"] = object_overlaps(kept, entity.get("boxes") or [])
                 rows.append(row)
         return rows
@@ -209,13 +218,6 @@ class ScannerProcessor(MnerProcessor):
         texts = [mention(example, entity) for entity in example.get("entities") or ()]
         texts += [entry["text"] for entry in parts["encyclopedia"]] + [object_text(item) for item in parts["objects"]]
         return [*texts, parts["auxiliary"], parts["caption"], "", *PROMPT_HEAD]
-
-    def tokenize_once(self, texts: Iterable[str]) -> dict[str, tuple[list[str], Subwords]]:
-        """Map each distinct text to its words and their sub-words (none for a blank text)."""
-        distinct = list(dict.fromkeys(texts))
-        words = [text.split() for text in distinct]
-        tokenized = zip(distinct, words, subwords_of_words(self.tokenizer, words), strict=True)
-        return {text: (pieces, subwords) for text, pieces, subwords in tokenized}
 
     def knowledge_of(self, example: MnerExample) -> dict[str, Any]:
         """Return the parts of an example's knowledge that this processor shows, empty where there is nothing."""
@@ -352,28 +354,8 @@ class ScannerProcessor(MnerProcessor):
         return [{"box": [float(edge) for edge in row["shown"]["objects"][best]["box"]], "score": float(scores[best])}]
 
 
-def check_tokenizer(tokenizer) -> None:
-    """Refuse a tokenizer that stage 2 cannot use, saying what to do."""
-    name = type(tokenizer).__name__
-    if not getattr(tokenizer, "is_fast", False):
-        raise ValueError(f"`{name}` is not a fast tokenizer; load it with `AutoTokenizer.from_pretrained`.")
-    if tokenizer.mask_token is None:
-        raise ValueError(f"`{name}` has no mask token, which stage 2 reads; choose a masked-language-model encoder.")
-    if "ByteLevel(add_prefix_space=False" in repr(tokenizer.backend_tokenizer.pre_tokenizer):
-        raise ValueError(
-            f"`{name}` glues words together; load it with `AutoTokenizer.from_pretrained(..., add_prefix_space=True)`."
-        )
-
-
-def check_limits(
-    tokenizer, max_length: int, detection_max_length: int, max_objects: int, grounding_threshold: float | None
-) -> None:
-    """Refuse lengths that the encoder cannot read and numbers that mean nothing."""
-    for name, length in (("max_length", max_length), ("detection_max_length", detection_max_length)):
-        most = tokenizer.model_max_length
-        if not MIN_LENGTH <= length <= most:
-            limit = f" and at most {most}, which the encoder takes" if most < NO_LIMIT else ""
-            raise ValueError(f"`{name}={length}` is not possible; choose at least {MIN_LENGTH}{limit}.")
+def check_limits(max_objects: int, grounding_threshold: float | None) -> None:
+    """Refuse numbers that mean nothing."""
     if max_objects < 0:
         raise ValueError(f"`max_objects` must be 0 or more (the paper: 15 or 18), got {max_objects}.")
     if grounding_threshold is not None and not 0 <= grounding_threshold <= 1:
@@ -382,12 +364,7 @@ def check_limits(
 
 def span_labels(example: MnerExample) -> list[int]:
     """Return the index of O, B or I for each word from the example's entities, which must not overlap."""
-    spans = [(entity["start"], entity["end"], "entity") for entity in example.get("entities") or ()]
-    try:
-        tags = encode_bio(spans, len(example["tokens"]))
-    except ValueError as error:
-        raise ValueError(f"Example {example.get('id')!r}: {error} SCANNER reads flat entities; keep one.") from error
-    return [SPAN_LABELS.index(tag[0]) for tag in tags]
+    return [SPAN_LABELS.index(tag[0]) for tag in example_tags(example)]
 
 
 def decode_candidates(scores: np.ndarray) -> list[dict[str, Any]]:
@@ -430,32 +407,6 @@ def object_text(item: ObjectKnowledge) -> str:
 def object_overlaps(objects: Sequence[ObjectKnowledge], boxes: Sequence[Sequence[float]]) -> list[float]:
     """Return Eq. 2's target for each object: its largest IoU with the entity's gold boxes, 0 without any."""
     return [max((box_iou(item["box"], box) for box in boxes), default=0.0) for item in objects]
-
-
-def class_index(entity: EntityAnnotation, example: MnerExample, label2id: Mapping[str, int]) -> int:
-    """Return the class of a labelled candidate; an unknown type is an error."""
-    if entity["type"] not in label2id:
-        raise ValueError(
-            f"Type {entity['type']!r} of example {example.get('id')!r} is not one of the model's classes"
-            f" ({', '.join(label2id)}); map it to one of them, or train a model with it."
-        )
-    return label2id[entity["type"]]
-
-
-def flat(subwords: Subwords) -> list[int]:
-    """Join the sub-words of several words."""
-    return [token for word in subwords for token in word]
-
-
-def fit_words(text: tuple[list[str], Subwords], room: int) -> tuple[list[str], Subwords]:
-    """Keep the leading words of a text that fit into `room` tokens."""
-    words, subwords = text
-    used = 0
-    for count, pieces in enumerate(subwords):
-        used += len(pieces)
-        if used > room:
-            return words[:count], subwords[:count]
-    return words, subwords
 
 
 def words_around(sentence: Subwords, start: int, end: int, room: int) -> list[int]:
