@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.image_text_models import ImageTextSource
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 
-class ImageCaptioner:
+class ImageCaptioner(ImageTextSource):
     """A knowledge source that describes each example's image in one sentence (SCANNER and PGIM use BLIP-2).
 
     The model is loaded at the first image, from safetensors only.
@@ -34,7 +33,6 @@ class ImageCaptioner:
     """
 
     column = "caption"
-    needs_entities = False
 
     def __init__(
         self,
@@ -46,73 +44,8 @@ class ImageCaptioner:
         device: str | torch.device | None = None,
         dtype: str = "auto",
     ):
-        for name, value in {"batch_size": batch_size, "max_new_tokens": max_new_tokens}.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}.")
-        if isinstance(model, str) != (processor is None):
-            raise ValueError("Give `model` as a name alone, or a loaded `model` together with its `processor`.")
-        self.prompt, self.batch_size, self.max_new_tokens = prompt, batch_size, max_new_tokens
-        self.device, self.dtype = device, dtype
-        self._name = model if isinstance(model, str) else ""
-        self._model: Any = None if isinstance(model, str) else model.eval()
-        self._processor: Any = processor
+        super().__init__(model, processor, prompt, batch_size, max_new_tokens, device, dtype)
 
-    def __call__(self, examples: Sequence[MnerExample]) -> list[str | None]:
-        """Return the caption of each example's image, None for an example without an image.
-
-        Raises:
-            ValueError: if an image is not a decoded PIL image.
-        """
-        places = [index for index, example in enumerate(examples) if example.get("image") is not None]
-        captions: list[str | None] = [None] * len(examples)
-        for chunk in _chunks(places, self.batch_size):
-            images = [_rgb(examples[index]) for index in chunk]
-            for index, caption in zip(chunk, self._describe(images), strict=True):
-                captions[index] = caption
-        return captions
-
-    def _describe(self, images: list[Image.Image]) -> list[str]:
-        import torch
-
-        self._load()
+    def _inputs(self, images: list[Image.Image]) -> BatchFeature:
         text = {} if self.prompt is None else {"text": [self.prompt] * len(images)}
-        inputs = self._processor(images=images, return_tensors="pt", **text).to(self._model.device)
-        inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
-        with torch.inference_mode():
-            generated = self._model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
-        texts = self._processor.batch_decode(generated, skip_special_tokens=True)
-        return [self._without_prompt(text) for text in texts]
-
-    def _without_prompt(self, text: str) -> str:
-        # Decoder-only models return the prompt before what they wrote, encoder-decoders do not. Uncased vocabularies
-        # change the prompt's case.
-        text, prompt = " ".join(text.split()), " ".join((self.prompt or "").split())
-        return text[len(prompt) :].strip() if text.casefold().startswith(prompt.casefold()) else text
-
-    def _load(self) -> None:
-        if self._model is not None:
-            return
-        import torch
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model: Any = AutoModelForImageTextToText.from_pretrained(self._name, dtype=self.dtype, use_safetensors=True)
-        self._processor = AutoProcessor.from_pretrained(self._name)
-        self._model = model.to(device).eval()
-
-
-def _chunks(places: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(places), size):
-        yield places[start : start + size]
-
-
-def _rgb(example: MnerExample) -> Image.Image:
-    from PIL import Image
-
-    image = example["image"]
-    if not isinstance(image, Image.Image):
-        raise ValueError(
-            f"Example {example.get('id')!r} has an image of type {type(image).__name__}; give a decoded PIL image,"
-            " e.g. by `dataset.cast_column('image', datasets.Image())`."
-        )
-    return image.convert("RGB")
+        return self._processor(images=images, return_tensors="pt", **text)

@@ -1,0 +1,241 @@
+"""What the sources with an image-text model share: loading one, images without repetition, generated text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from hf_mner.data.schema import MnerExample
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
+
+Item = TypeVar("Item")
+
+
+class ImageTextSource:
+    """A knowledge source that lets a generating image-text model say something about each example's image.
+
+    Subclasses name the `column` and build the model's inputs. The model is loaded at the first image, from safetensors
+    only. Images with the same pixels are described once in a call.
+
+    Args:
+        model: name or folder of a model that `AutoModelForImageTextToText` loads, or such a model itself.
+        processor: needed if and only if `model` is not a name.
+        prompt: text that the model answers or continues; it is not part of the result. None = none.
+        batch_size: images described at once.
+        max_new_tokens: longest text in sub-words.
+        device: where a model given by name is put; None = the first GPU if there is one, else the CPU.
+        dtype: precision of a model given by name, e.g. `"float16"`; `"auto"` = as its weights are stored.
+
+    Raises:
+        ValueError: if `batch_size` or `max_new_tokens` is below 1, or `processor` does not fit `model`.
+    """
+
+    column: str
+    needs_entities = False
+    generation: ClassVar[dict[str, Any]] = {"do_sample": False}
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        processor: ProcessorMixin | None,
+        prompt: str | None,
+        batch_size: int,
+        max_new_tokens: int,
+        device: str | torch.device | None,
+        dtype: str,
+    ):
+        check_positive(batch_size=batch_size, max_new_tokens=max_new_tokens)
+        check_loaded_together(model, processor=processor)
+        self.prompt, self.batch_size, self.max_new_tokens = prompt, batch_size, max_new_tokens
+        self.device, self.dtype = device, dtype
+        self._name = model if isinstance(model, str) else ""
+        self._model: Any = None if isinstance(model, str) else model.eval()
+        self._processor: Any = processor
+
+    def __call__(self, examples: Sequence[MnerExample]) -> list[str | None]:
+        """Return the text for each example's image, None for an example without an image.
+
+        Raises:
+            ValueError: if an image is not a decoded PIL image.
+        """
+        places = first_places(examples)
+        texts: dict[int, str] = {}
+        for chunk in chunks(list(dict.fromkeys(places.values())), self.batch_size):
+            texts.update(zip(chunk, self._describe([rgb_image(examples[index]) for index in chunk]), strict=True))
+        return [texts[places[index]] if index in places else None for index in range(len(examples))]
+
+    def _inputs(self, images: list[Image.Image]) -> BatchFeature:
+        """Return what the model reads of `b` images."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its model reads; define `_inputs`.")
+
+    def _describe(self, images: list[Image.Image]) -> list[str]:
+        import torch
+
+        self._load()
+        inputs = self._inputs(images).to(self._model.device, dtype=self._model.dtype)
+        with torch.inference_mode():
+            generated = self._model.generate(**inputs, max_new_tokens=self.max_new_tokens, **self.generation)
+        texts = self._processor.batch_decode(without_input(generated, inputs), skip_special_tokens=True)
+        return [without_prompt(text, self.prompt or "") for text in texts]
+
+    def _load(self) -> None:
+        if self._model is None:
+            from transformers import AutoModelForImageTextToText
+
+            self._processor = load_processor(self._name)
+            self._model = load_model(AutoModelForImageTextToText, self._name, self.device, self.dtype)
+
+
+def load_model(auto_class: Any, name: str, device: str | torch.device | None, dtype: str) -> PreTrainedModel:
+    """Load a model for inference, from safetensors only.
+
+    Args:
+        auto_class: the class of transformers that knows the architecture.
+        name: a folder or a Hub name.
+        device: where it is put; None = the first GPU if there is one, else the CPU.
+        dtype: its precision, e.g. `"float16"`; `"auto"` = as its weights are stored.
+    """
+    import torch
+
+    model = auto_class.from_pretrained(name, dtype=dtype, use_safetensors=True)
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+
+
+def load_processor(name: str) -> ProcessorMixin:
+    """Load the processor of a model, without its part for videos where torchvision is missing.
+
+    Args:
+        name: a folder or a Hub name.
+    """
+    from transformers import AutoConfig, AutoProcessor
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+    from transformers.utils import is_torchvision_available
+
+    if not is_torchvision_available():
+        processor_class = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(name)), None)
+        if processor_class is not None and "video_processor" in processor_class.get_attributes():
+            return image_only(processor_class).from_pretrained(name)
+    return AutoProcessor.from_pretrained(name)
+
+
+def image_only(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """Return the processor class without its part for videos, e.g. for a Qwen2-VL that reads images alone.
+
+    All video processors of transformers need torchvision. Without it, 5.23 can neither load nor construct a processor
+    that has one: depending on the files, `AutoProcessor` asks for torchvision or says "Can't load video processor";
+    the constructor fails with an `AttributeError`. Images do not pass through that part, and transformers finds the
+    parts of a processor by the names in its `__init__`, so a subclass that does not name it works. It keeps its name,
+    hence what it saves loads anywhere.
+
+    Args:
+        processor_class: a class whose parts are image processor, tokenizer and video processor, in this order.
+
+    Raises:
+        ImportError: if the class has other parts; install torchvision, in the build that fits the installed torch.
+    """
+    if (parts := processor_class.get_attributes()) != ["image_processor", "tokenizer", "video_processor"]:
+        raise ImportError(
+            f"`{processor_class.__name__}` has the parts {', '.join(parts)}; its video processor needs torchvision and"
+            " cannot be left out. Install the build of torchvision that fits the installed torch, or give another"
+            " `model`."
+        )
+
+    # `chat_template` is named because transformers hands on what a checkpoint says to named arguments only.
+    def __init__(
+        self: Any, image_processor: Any = None, tokenizer: Any = None, chat_template: Any = None, **kwargs: Any
+    ) -> None:
+        processor_class.__init__(self, image_processor, tokenizer, chat_template=chat_template, **kwargs)
+
+    members = {"__init__": __init__, "__doc__": processor_class.__doc__}
+    return type(processor_class.__name__, (processor_class,), members)
+
+
+def without_input(generated: torch.Tensor, inputs: BatchFeature) -> torch.Tensor:
+    """Return `b t`, the sub-words that were generated, without the input before them.
+
+    Most decoder-only models repeat their input, some return new sub-words alone, as encoder-decoders do. So the input
+    is cut off only where it is there.
+
+    Args:
+        generated: `b t`, what `generate` returned.
+        inputs: what `generate` got; `input_ids` is `b t`, or absent for a model that reads no text.
+    """
+    given = inputs.get("input_ids")
+    if given is None or not generated[:, : given.shape[1]].equal(given):
+        return generated
+    return generated[:, given.shape[1] :]
+
+
+def without_prompt(text: str, prompt: str) -> str:
+    """Return a text in single spaces, without the prompt where it begins with it.
+
+    This catches what `without_input` cannot: BLIP replaces the first sub-word of its input and drops the last, and
+    uncased vocabularies change the prompt's case.
+    """
+    text, prompt = " ".join(text.split()), " ".join(prompt.split())
+    return text[len(prompt) :].strip() if text.casefold().startswith(prompt.casefold()) else text
+
+
+def first_places(examples: Sequence[MnerExample]) -> dict[int, int]:
+    """Map the index of each example with an image to the index of the first example with the same pixels.
+
+    Raises:
+        ValueError: if an image is not a decoded PIL image.
+    """
+    first: dict[tuple[tuple[int, int], bytes], int] = {}
+    places = {}
+    for index, example in enumerate(examples):
+        if example.get("image") is not None:
+            image = rgb_image(example)
+            places[index] = first.setdefault((image.size, hashlib.sha256(image.tobytes()).digest()), index)
+    return places
+
+
+def rgb_image(example: MnerExample) -> Image.Image:
+    """Return the example's image as RGB.
+
+    Raises:
+        ValueError: if it is not a decoded PIL image; cast the column with `datasets.Image()`.
+    """
+    from PIL import Image
+
+    image = example["image"]
+    if not isinstance(image, Image.Image):
+        raise ValueError(
+            f"Example {example.get('id')!r} has an image of type {type(image).__name__}; give a decoded PIL image,"
+            " e.g. by `dataset.cast_column('image', datasets.Image())`."
+        )
+    return image.convert("RGB")
+
+
+def chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Yield the items in runs of `size`; the last may be shorter."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def check_positive(**values: int) -> None:
+    """Refuse an argument below 1.
+
+    Raises:
+        ValueError: naming the argument and its value.
+    """
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {value}.")
+
+
+def check_loaded_together(model: Any, **companion: Any) -> None:
+    """Refuse a loaded model without its processor or tokenizer, and a name with one.
+
+    Raises:
+        ValueError: saying what belongs together.
+    """
+    ((name, value),) = companion.items()
+    if isinstance(model, str) != (value is None):
+        raise ValueError(f"Give `model` as a name alone, or a loaded `model` together with its `{name}`.")
