@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from hf_mner.data.boxes import Box, check_box
@@ -109,6 +110,7 @@ def check_knowledge(knowledge: Mapping[str, Any], image_size: Sequence[int] | No
     for name in ("caption", "auxiliary"):
         if not isinstance(knowledge.get(name), str | None):
             raise ValueError(f"`knowledge['{name}']` is {knowledge[name]!r}; expected a text or None.")
+    check_similarity(knowledge.get("similarity"))
     for entry in knowledge.get("encyclopedia") or ():
         if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in ("mention", "text")):
             raise ValueError(f"`knowledge['encyclopedia']` holds {entry!r}; expected `mention`, `title` and `text`.")
@@ -116,6 +118,21 @@ def check_knowledge(knowledge: Mapping[str, Any], image_size: Sequence[int] | No
         if not isinstance(item, Mapping) or not isinstance(item.get("label"), str):
             raise ValueError(f"`knowledge['objects']` holds {item!r}; expected a `label` (a text) and a `box`.")
         check_box(item.get("box"), image_size, f"Object {item['label']!r}")
+
+
+def check_similarity(similarity: Any) -> None:
+    """Refuse a similarity that is neither None nor a number in [-1, 1].
+
+    Raises:
+        ValueError: naming the value, and what was expected.
+    """
+    if similarity is None:
+        return
+    if isinstance(similarity, bool) or not isinstance(similarity, Real) or not -1 <= float(similarity) <= 1:
+        raise ValueError(
+            f"`knowledge['similarity']` is {similarity!r}; expected a number in [-1, 1] (the cosine of text and"
+            " image), or None."
+        )
 
 
 def mner_features(types: Sequence[str]) -> Features:
