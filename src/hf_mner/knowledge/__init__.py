@@ -1,10 +1,12 @@
 """Knowledge sources: a batch of examples in, one column of their knowledge out."""
 
+from hf_mner.knowledge.auxiliary import AuxiliaryKnowledge, load_prompt
 from hf_mner.knowledge.base import KnowledgeSource, add_knowledge, entity_mentions, knowledge_map
 from hf_mner.knowledge.captions import ImageCaptioner
 from hf_mner.knowledge.encyclopedia import Encyclopedia, EncyclopediaMatch, normalise_title
 
 __all__ = [
+    "AuxiliaryKnowledge",
     "Encyclopedia",
     "EncyclopediaMatch",
     "ImageCaptioner",
@@ -12,5 +14,6 @@ __all__ = [
     "add_knowledge",
     "entity_mentions",
     "knowledge_map",
+    "load_prompt",
     "normalise_title",
 ]
