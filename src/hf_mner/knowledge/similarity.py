@@ -1,0 +1,229 @@
+"""How well the image of a post fits its words, as one number: by a dual encoder, or by the caption alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.image_text_models import (
+    check_loaded_together,
+    check_positive,
+    chunks,
+    first_places,
+    load_model,
+    load_processor,
+    rgb_image,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
+TEXT_PARTS = ("caption", "auxiliary")
+
+
+class ClipSimilarity:
+    """A knowledge source: the cosine of an example's words and its image in the common space of a dual encoder.
+
+    The words are joined by single spaces and cut at the model's limit. Images with the same pixels are encoded once
+    in a call. The model is loaded at the first image, from safetensors only.
+
+    Args:
+        model: name or folder of a dual encoder that `AutoModel` loads (CLIP, SigLIP, ALIGN, ...), or such a model
+            itself: one with `get_text_features` and `get_image_features`.
+        processor: needed if and only if `model` is not a name.
+        batch_size: images, and texts, encoded at once.
+        device: where a model given by name is put; None = the first GPU if there is one, else the CPU.
+        dtype: precision of a model given by name, e.g. `"float16"`; `"auto"` = as its weights are stored.
+
+    Raises:
+        ValueError: if `batch_size` is below 1, `processor` does not fit `model`, or `model` is no dual encoder.
+
+    Source: Wang et al. 2025, MMAVK, Section 3.1, Eq. 2-4, and Section 4.2 for the model (ViT-B/32); Radford et al.
+        2021, CLIP (https://arxiv.org/abs/2103.00020).
+    """
+
+    column = "similarity"
+    needs_entities = False
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel = "openai/clip-vit-base-patch32",
+        processor: ProcessorMixin | None = None,
+        batch_size: int = 32,
+        device: str | torch.device | None = None,
+        dtype: str = "auto",
+    ):
+        check_positive(batch_size=batch_size)
+        check_loaded_together(model, processor=processor)
+        self.batch_size, self.device, self.dtype = batch_size, device, dtype
+        self._name = model if isinstance(model, str) else ""
+        self._model: Any = None if isinstance(model, str) else _dual_encoder(model)
+        self._processor: Any = processor
+
+    def __call__(self, examples: Sequence[MnerExample]) -> list[float | None]:
+        """Return a number in [-1, 1] for each example, None for an example without an image.
+
+        Raises:
+            ValueError: if an image is not a decoded PIL image.
+        """
+        places = first_places(examples)
+        if not places:
+            return [None] * len(examples)
+        import torch
+
+        self._load()
+        distinct = list(dict.fromkeys(places.values()))
+        with torch.inference_mode():
+            images = dict(zip(distinct, self._embed_images([examples[index] for index in distinct]), strict=True))
+            texts = self._embed_texts([" ".join(examples[index]["tokens"]) for index in places])
+        values = _cosines(texts, torch.stack([images[first] for first in places.values()]))
+        found = dict(zip(places, values, strict=True))
+        return [found.get(index) for index in range(len(examples))]
+
+    def _embed_images(self, examples: Sequence[MnerExample]) -> Tensor:
+        import torch
+
+        parts = []
+        for chunk in chunks(examples, self.batch_size):
+            inputs = self._processor.image_processor([rgb_image(example) for example in chunk], return_tensors="pt")
+            inputs = inputs.to(self._model.device, dtype=self._model.dtype)
+            parts.append(_pooled(self._model.get_image_features(**inputs)))
+        return torch.cat(parts)
+
+    def _embed_texts(self, texts: list[str]) -> Tensor:
+        import torch
+
+        tokenizer = self._processor.tokenizer
+        limit = min(tokenizer.model_max_length, self._model.config.get_text_config().max_position_embeddings)
+        # SigLIP has no mask: it was trained on texts padded to its limit, and reads the padding.
+        padding = True if "attention_mask" in tokenizer.model_input_names else "max_length"
+        parts = []
+        for chunk in chunks(texts, self.batch_size):
+            inputs = tokenizer(list(chunk), padding=padding, truncation=True, max_length=limit, return_tensors="pt")
+            parts.append(_pooled(self._model.get_text_features(**inputs.to(self._model.device))))
+        return torch.cat(parts)
+
+    def _load(self) -> None:
+        if self._model is None:
+            from transformers import AutoModel
+
+            self._processor = load_processor(self._name)
+            self._model = _dual_encoder(load_model(AutoModel, self._name, self.device, self.dtype))
+
+
+class CaptionSimilarity:
+    """A knowledge source: the cosine of an example's words and a text about its image, as sentences.
+
+    A stand-in for `ClipSimilarity` where captions are there and images are not. It is not the similarity of the paper:
+    it compares two texts, so that it knows of the image only what the caption says, and it has another scale. CLIP's
+    values on Twitter-2017 have a mean of 0.301 and lie close together (Section 4.2 of MMAVK); those of sentences are
+    lower and spread widely. A threshold chosen for one means nothing for the other.
+
+    A sentence is embedded as the mean of the encoder's last hidden states over its sub-words, special ones included,
+    scaled to length 1. Equal texts are encoded once in a call. The model is loaded at the first text, from safetensors
+    only.
+
+    Args:
+        model: name or folder of a text encoder that `AutoModel` loads, or such a model itself.
+        tokenizer: needed if and only if `model` is not a name.
+        part: the part of `knowledge` that speaks of the image, `"caption"` or `"auxiliary"`.
+        batch_size: texts encoded at once.
+        max_length_tokens: longer texts are cut there; 256 is what the default model was trained with.
+        device: where a model given by name is put; None = the first GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: if `batch_size` or `max_length_tokens` is below 1, `part` is not a text, or `tokenizer` does not
+            fit `model`.
+
+    Source: Reimers and Gurevych 2019, Sentence-BERT, Section 3 (https://arxiv.org/abs/1908.10084).
+    Departure: stands in for Eq. 2-4 of Wang et al. 2025, MMAVK, see above.
+    """
+
+    column = "similarity"
+    needs_entities = False
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel = "sentence-transformers/all-MiniLM-L6-v2",
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        part: str = "caption",
+        batch_size: int = 32,
+        max_length_tokens: int = 256,
+        device: str | torch.device | None = None,
+    ):
+        check_positive(batch_size=batch_size, max_length_tokens=max_length_tokens)
+        check_loaded_together(model, tokenizer=tokenizer)
+        if part not in TEXT_PARTS:
+            raise ValueError(f"`part={part!r}` is no text of `knowledge`; choose one of {', '.join(TEXT_PARTS)}.")
+        self.part, self.batch_size, self.max_length_tokens, self.device = part, batch_size, max_length_tokens, device
+        self._name = model if isinstance(model, str) else ""
+        self._model: Any = None if isinstance(model, str) else model.eval()
+        self._tokenizer: Any = tokenizer
+
+    def __call__(self, examples: Sequence[MnerExample]) -> list[float | None]:
+        """Return a number in [-1, 1] for each example, None where the text about the image is missing or empty."""
+        pairs = {}
+        for index, example in enumerate(examples):
+            about_image = cast(dict, example.get("knowledge") or {}).get(self.part) or ""
+            if about_image.strip():
+                pairs[index] = (" ".join(example["tokens"]), about_image)
+        if not pairs:
+            return [None] * len(examples)
+        self._load()
+        texts = sorted({text for pair in pairs.values() for text in pair}, key=lambda text: (len(text), text))
+        rows = {text: row for row, text in enumerate(texts)}
+        embeddings = self._embed(texts)  # k d
+        left, right = ([rows[pair[side]] for pair in pairs.values()] for side in (0, 1))
+        found = dict(zip(pairs, _cosines(embeddings[left], embeddings[right]), strict=True))
+        return [found.get(index) for index in range(len(examples))]
+
+    def _embed(self, texts: list[str]) -> Tensor:
+        """Return `b d`, the mean hidden state of each text; texts of like length should stand together."""
+        import torch
+
+        limit = min(self._tokenizer.model_max_length, self.max_length_tokens)
+        parts = []
+        for chunk in chunks(texts, self.batch_size):
+            inputs = self._tokenizer(
+                list(chunk), padding=True, truncation=True, max_length=limit, return_tensors="pt"
+            ).to(self._model.device)
+            with torch.inference_mode():
+                hidden = self._model(**inputs).last_hidden_state.float()  # b t d
+            mask = inputs["attention_mask"].unsqueeze(-1)  # b t 1
+            parts.append((hidden * mask).sum(1) / mask.sum(1).clamp(min=1))
+        return torch.cat(parts)
+
+    def _load(self) -> None:
+        if self._model is None:
+            from transformers import AutoModel, AutoTokenizer
+
+            from hf_mner.models.base.backbones import resolve_backbone
+
+            folder = resolve_backbone(self._name)
+            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+            self._model = load_model(AutoModel, folder, self.device, "auto")
+
+
+def _dual_encoder(model: Any) -> Any:
+    for name in ("get_text_features", "get_image_features"):
+        if not hasattr(model, name):
+            raise ValueError(
+                f"`model` is a {type(model).__name__}, which has no `{name}`; give a dual encoder such as"
+                " `openai/clip-vit-base-patch32`."
+            )
+    return model.eval()
+
+
+def _pooled(output: Any) -> Tensor:
+    """Return `b d`; transformers 5 wraps the features of most dual encoders, earlier versions returned them bare."""
+    return getattr(output, "pooler_output", output)
+
+
+def _cosines(left: Tensor, right: Tensor) -> list[float]:
+    """Return the cosine of each row of `b d` with its partner, in [-1, 1] in spite of rounding."""
+    import torch
+
+    return torch.cosine_similarity(left.float(), right.float(), dim=-1).clamp(-1, 1).tolist()
