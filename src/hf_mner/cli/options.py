@@ -19,11 +19,20 @@ EncyclopediaFiles = Annotated[
     list[Path] | None, typer.Option("--encyclopedia", help="JSON lines or TSV of articles; may be repeated.")
 ]
 Captioner = Annotated[str | None, typer.Option(help="Image-to-text model that captions the images.")]
+Describer = Annotated[
+    str | None, typer.Option(help="Multimodal language model that says what names the images relate to.")
+]
+Clip = Annotated[str | None, typer.Option(help="Dual encoder, such as CLIP, that compares each text with its image.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Texts in one forward pass.")]
 Threshold = Annotated[float, typer.Option(min=0, max=1, help="Leave out entities with a lower score.")]
 
 
-def open_sources(encyclopedia: list[Path] | None, captioner: str | None = None) -> list[Any]:
+def open_sources(
+    encyclopedia: list[Path] | None,
+    captioner: str | None = None,
+    describer: str | None = None,
+    clip: str | None = None,
+) -> list[Any]:
     """Open the knowledge sources that the options name."""
     sources: list[Any] = []
     if encyclopedia:
@@ -34,6 +43,14 @@ def open_sources(encyclopedia: list[Path] | None, captioner: str | None = None) 
         from hf_mner.knowledge.captions import ImageCaptioner
 
         sources.append(ImageCaptioner(captioner))
+    if describer:
+        from hf_mner.knowledge.auxiliary import AuxiliaryKnowledge
+
+        sources.append(AuxiliaryKnowledge(describer))
+    if clip:
+        from hf_mner.knowledge.similarity import ClipSimilarity
+
+        sources.append(ClipSimilarity(clip))
     return sources
 
 

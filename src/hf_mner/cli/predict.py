@@ -12,7 +12,17 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .options import BatchSize, Captioner, EncyclopediaFiles, Model, Threshold, open_pipeline, open_sources
+from .options import (
+    BatchSize,
+    Captioner,
+    Clip,
+    Describer,
+    EncyclopediaFiles,
+    Model,
+    Threshold,
+    open_pipeline,
+    open_sources,
+)
 
 OnError = Literal["raise", "skip"]
 
@@ -34,6 +44,8 @@ def predict(
     model: Model = None,
     encyclopedia: EncyclopediaFiles = None,
     captioner: Captioner = None,
+    describer: Describer = None,
+    clip: Clip = None,
     threshold: Threshold = 0.0,
     batch_size: BatchSize = 32,
     show_knowledge: Annotated[bool, typer.Option(help="Add the knowledge that each decision saw.")] = False,
@@ -45,7 +57,7 @@ def predict(
     posts = list(read_posts(text or [], image or [], file, on_error))
     pipe = open_pipeline(model)
     options = {
-        "knowledge": open_sources(encyclopedia, captioner),
+        "knowledge": open_sources(encyclopedia, captioner, describer, clip),
         "threshold": threshold,
         "batch_size": batch_size,
         "return_knowledge": show_knowledge,

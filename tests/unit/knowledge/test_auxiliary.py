@@ -324,6 +324,18 @@ def test_a_prompt_can_be_a_file(tmp_path):
     assert load_prompt(str(tmp_path / "own.txt")) == "Who is it?"
 
 
+def test_the_command_line_opens_the_sources_that_its_options_name():
+    from hf_mner.cli.options import open_sources
+
+    assert open_sources(None) == []
+    sources = open_sources(None, "some/captioner", describer="some/describer", clip="some/clip")
+    assert [(source.column, source._name) for source in sources] == [
+        ("caption", "some/captioner"),
+        ("auxiliary", "some/describer"),
+        ("similarity", "some/clip"),
+    ]
+
+
 def test_errors_say_what_to_do(loaded):
     with pytest.raises(ValueError, match="`batch_size` must be at least 1, got 0"):
         AuxiliaryKnowledge(batch_size=0)
