@@ -7,6 +7,7 @@ from PIL import Image
 
 from hf_mner.data.schema import check_knowledge
 from hf_mner.knowledge import CaptionSimilarity, ClipSimilarity, KnowledgeSource, add_knowledge
+from hf_mner.knowledge.similarity import _cosines
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -235,6 +236,12 @@ def test_a_text_encoder_given_by_name_is_loaded_at_the_first_caption(bert, tmp_p
     source = CaptionSimilarity(str(tmp_path), device="cpu")
     assert source._model is None
     assert source(rows) == pytest.approx(CaptionSimilarity(*bert)(rows), abs=ROUNDING)
+
+
+def test_rounding_leads_to_no_similarity_above_one():
+    same = torch.randn(1000, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.cosine_similarity(same, same, dim=-1).max() > 1, "this test should need the bound"
+    assert max(_cosines(same, same)) <= 1
 
 
 def test_as_knowledge_sources(clip, bert):
