@@ -9,6 +9,7 @@ from typing import Any
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import KnowledgeSource
 from hf_mner.metrics import score_grounded_entities, score_seen_unseen, score_spans
+from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import MnerProcessor
 from hf_mner.models.base.recognition import recognize_by_stage
 
@@ -45,11 +46,12 @@ def evaluate_model(
         loaders give it), and `seen_unseen` and `grounded` where asked for and possible. Fractions are in [0, 1].
     """
     started = time.perf_counter()
+    cache = EncodingCache()  # one image's knowledge is encoded once, whatever the chunk it is in
     found: dict[str, list[MnerExample]] = {stage: [] for stage in model.stages or processor.stages}
     for first in progress(range(0, len(examples), CHUNK)):
         chunk = [examples[index] for index in range(first, min(first + CHUNK, len(examples)))]
         for stage, part in recognize_by_stage(
-            model, processor, chunk, sources=sources, threshold=threshold, batch_size=batch_size
+            model, processor, chunk, sources=sources, threshold=threshold, batch_size=batch_size, cache=cache
         ):
             found[stage].extend(part)
     examples = list(examples)

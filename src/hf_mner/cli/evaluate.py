@@ -29,6 +29,7 @@ def evaluate(
     from hf_mner.data.leakage import refuse_leakage
     from hf_mner.data.readers import find_data_dir, find_file
     from hf_mner.metrics import format_scores
+    from hf_mner.training.run import similarity_sources
 
     pipe = open_pipeline(model)
     recipe = saved_recipe(model)
@@ -41,15 +42,17 @@ def evaluate(
     if is_text_only:
         encyclopedia = None
     granularity: Any = recipe.get("granularity", "coarse") if recipe.get("dataset") == dataset else "coarse"
+    similarity = None if is_text_only else recipe.get("similarity")
+    sources = [*open_sources(encyclopedia), *similarity_sources(similarity)]
     scores = {
         "model": model or "embedded default",
         "dataset": dataset,
         "split": split,
         "reading": "conlleval",
         "knowledge": [*names, *(path.name for path in encyclopedia or [])],
-        **score(pipe, dataset, split, data_dir, names, open_sources(encyclopedia), threshold, batch_size, granularity),
+        **score(pipe, dataset, split, data_dir, names, sources, threshold, batch_size, granularity),
     }
-    if unknown := sorted(set(scores.get("entities", {}).get("per_type", {})) - set(pipe.model.config.label2id)):
+    if unknown := sorted(set(scores.get("entities", {}).get("per_type", {})) - set(pipe.model.entity_types)):
         typer.echo(f"The model has no class {', '.join(unknown)}; those entities count as missed.", err=True)
     typer.echo(f"knowledge: {', '.join(scores['knowledge']) or 'none'}")
     for stage, values in scores["stages"].items():
@@ -91,7 +94,7 @@ def score(
     scores = evaluate_model(
         pipe.model,
         pipe.processor,
-        examples_of(loaded[split]),
+        examples_of(loaded[split], has_images="image" in pipe.model.input_modalities),
         training_entities=forms if train else None,
         sources=sources,
         threshold=threshold,

@@ -17,6 +17,7 @@ from hf_mner.data.alignment import Word, join_words, split_words
 from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import Entity, Knowledge, MnerExample, check_knowledge
 from hf_mner.knowledge.base import KnowledgeSource
+from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import has_words
 from hf_mner.models.base.recognition import recognize_entities
 from hf_mner.pipelines import DEFAULT_CHECKPOINT
@@ -141,7 +142,8 @@ class MultimodalNerPipeline(Pipeline):
         wrapper = NumberedPosts if is_sized else PipelineIterator
         posts = wrapper(inputs, self.preprocess, preprocess_params)
         loader = DataLoader(posts, num_workers=num_workers if is_sized else 0, batch_size=batch_size, collate_fn=list)
-        forward_params = {**forward_params, "batch_size": max(batch_size, 1)}
+        # What is encoded for one post (its image's knowledge) is kept for the other posts of this call.
+        forward_params = {**forward_params, "batch_size": max(batch_size, 1), "cache": EncodingCache()}
         return (
             self.postprocess(output, **postprocess_params)
             for batch in loader
@@ -184,13 +186,20 @@ class MultimodalNerPipeline(Pipeline):
         sources: Sequence[KnowledgeSource] = (),
         threshold: float = 0.0,
         batch_size: int = 1,
+        cache: EncodingCache | None = None,
     ) -> list[tuple[Post, MnerExample]]:
         """Recognise the entities of a batch; a text without words has none."""
         self.warn_of_unread_images(batch, sources)
         readable = [post.example for post in batch if has_words(post.example["tokens"])]
         found = iter(
             recognize_entities(
-                self.model, self.processor, readable, sources=sources, threshold=threshold, batch_size=batch_size
+                self.model,
+                self.processor,
+                readable,
+                sources=sources,
+                threshold=threshold,
+                batch_size=batch_size,
+                cache=cache,
             )
         )
         empty: MnerExample = {"entities": []}

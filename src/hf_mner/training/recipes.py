@@ -13,24 +13,21 @@ from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDa
 
 from hf_mner.data.readers import DATASET_NAMES
 from hf_mner.layers.losses import Distillation
+from hf_mner.models.mmavk.configuration_mmavk import Fusion
 
 
 @strict
 @dataclass(kw_only=True)
-class StageRecipe:
-    """How one stage is trained (SCANNER, Tables 9 and 10).
+class FittingRecipe:
+    """How one model is trained.
 
     Args:
         epochs: passes over the training rows.
         batch_size: rows in one update.
         learning_rate: of the encoder; linear decay to 0.
         weight_decay: of AdamW, not on biases and normalisation.
-        head_learning_rate: of the classifiers; `None` = the encoder's.
+        head_learning_rate: of what is no pretrained encoder; `None` = the encoder's.
         warmup: share of the updates over which the learning rate rises.
-        distillation: Eq. 4; anything but `none` needs a teacher.
-        teacher: folder of a trained model of the same stage; `None` = one is trained first, with the same settings and
-            plain cross-entropy.
-        max_length: tokens in a row or prompt.
         bf16: bfloat16 autocast.
     """
 
@@ -40,9 +37,6 @@ class StageRecipe:
     weight_decay: float | int
     head_learning_rate: float | None = None
     warmup: float | int = 0.0
-    distillation: Distillation = "none"
-    teacher: str | None = None
-    max_length: int = 256
     bf16: bool = False
 
     def validate_schedule(self):
@@ -52,6 +46,23 @@ class StageRecipe:
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         require(0 <= self.warmup < 1, "warmup", self.warmup, "a share in [0, 1)")
+
+
+@strict
+@dataclass(kw_only=True)
+class StageRecipe(FittingRecipe):
+    """How one stage of SCANNER is trained (Tables 9 and 10).
+
+    Args:
+        distillation: Eq. 4; anything but `none` needs a teacher.
+        teacher: folder of a trained model of the same stage; `None` = one is trained first, with the same settings and
+            plain cross-entropy.
+        max_length: tokens in a row or prompt.
+    """
+
+    distillation: Distillation = "none"
+    teacher: str | None = None
+    max_length: int = 256
 
 
 @strict
@@ -106,33 +117,23 @@ class CrossFittingRecipe:
 
 @strict
 @dataclass(kw_only=True)
-class ScannerRecipe:
-    """Everything that a SCANNER training depends on.
+class Recipe:
+    """What every training depends on.
 
     Args:
-        system: `scanner`.
         dataset: a name that `load_mner_dataset` knows.
-        backbone: the text encoder of both stages.
-        detection: stage 1.
-        recognition: stage 2.
-        cross_fitting: the `non-entity` examples.
+        backbone: the text encoder.
         seed: of everything.
         granularity: types of `twitter_fmnerg`.
         knowledge: knowledge files to join, folder names of `<data-dir>/knowledge`.
-        encyclopedia: JSON lines of the encyclopedia, relative to the data folder; `None` = no look-up.
         train_splits: the splits that are trained on; more than `train` means no choice by validation score.
     """
 
-    system: Literal["scanner"]
     dataset: str
     backbone: str
-    detection: StageRecipe
-    recognition: RecognitionRecipe
-    cross_fitting: CrossFittingRecipe
     seed: int = 42
     granularity: Literal["coarse", "fine"] = "coarse"
     knowledge: list[str] = field(default_factory=list)
-    encyclopedia: str | None = None
     train_splits: list[Literal["train", "validation"]] = field(default_factory=lambda: ["train"])
 
     def validate_dataset(self):
@@ -141,14 +142,90 @@ class ScannerRecipe:
         require("train" in self.train_splits, "train_splits", self.train_splits, "a list with 'train'")
 
 
+@strict
+@dataclass(kw_only=True)
+class ScannerRecipe(Recipe):
+    """A SCANNER training.
+
+    Args:
+        system: `scanner`.
+        detection: stage 1.
+        recognition: stage 2.
+        cross_fitting: the `non-entity` examples.
+        encyclopedia: JSON lines of the encyclopedia, relative to the data folder; `None` = no look-up.
+    """
+
+    system: Literal["scanner"]
+    detection: StageRecipe
+    recognition: RecognitionRecipe
+    cross_fitting: CrossFittingRecipe
+    encyclopedia: str | None = None
+
+
+@strict
+@dataclass(kw_only=True)
+class TaggingRecipe(FittingRecipe):
+    """How a model with a CRF is trained.
+
+    Args:
+        crf_learning_rate: of the transition scores; `None` = `head_learning_rate`.
+    """
+
+    crf_learning_rate: float | None = None
+
+
+@strict
+@dataclass(kw_only=True)
+class MmavkRecipe(Recipe):
+    """An MMAVK training (section 4.2, Table 4, Figure 4).
+
+    Args:
+        system: `mmavk`.
+        training: the schedule.
+        fusion: see `MmavkConfig`.
+        similarity_threshold: see `MmavkConfig`.
+        low_similarity_weight: see `MmavkConfig`.
+        similarity: where the image-text similarity comes from that the data do not bring along: `caption` =
+            `CaptionSimilarity` of text and caption, `None` = it stays unknown and nothing is filtered.
+        knowledge_parts: what makes up the auxiliary text, see `MmavkProcessor`.
+        knowledge_dropout: share of the training texts that are shown without knowledge (0 in the paper).
+        max_length: tokens of the words.
+        knowledge_max_length: tokens of the auxiliary text.
+        vision_backbone: image encoder of `fusion: prefix`.
+        vision_feature_layers: see `MmavkConfig`; `None` = its default.
+    """
+
+    system: Literal["mmavk"]
+    training: TaggingRecipe
+    fusion: Fusion = "word_level"
+    similarity_threshold: float | int = 0.35
+    low_similarity_weight: float | int = 0.0
+    similarity: Literal["caption"] | None = None
+    knowledge_parts: list[Literal["auxiliary", "caption"]] = field(default_factory=lambda: ["auxiliary"])
+    knowledge_dropout: float | int = 0.0
+    max_length: int = 128
+    knowledge_max_length: int = 192
+    vision_backbone: str | None = None
+    vision_feature_layers: list[int] | None = None
+
+    def validate_knowledge(self):
+        """Refuse a share that means nothing, and a prefix without images."""
+        require(0 <= self.knowledge_dropout <= 1, "knowledge_dropout", self.knowledge_dropout, "a share in [0, 1]")
+        has_vision = self.fusion != "prefix" or self.vision_backbone is not None
+        require(has_vision, "vision_backbone", self.vision_backbone, "an image encoder, as `fusion: prefix` needs one")
+
+
+RECIPES: dict[str, type[Recipe]] = {"scanner": ScannerRecipe, "mmavk": MmavkRecipe}
+
+
 def require(is_met: bool, name: str, value: Any, expected: str) -> None:
     """Raise a `ValueError` that names a recipe's value and what was expected."""
     if not is_met:
         raise ValueError(f"`{name}` must be {expected}, got {value!r}.")
 
 
-def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ScannerRecipe:
-    """Read a recipe.
+def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Any:
+    """Read a recipe of any system.
 
     Args:
         path: the YAML file.
@@ -166,7 +243,10 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         raise ValueError(f"Recipe {path} holds {type(values).__name__}, expected a mapping of keys to values.")
     for key, value in (overrides or {}).items():
         set_dotted(values, key, value)
-    return parse_recipe(values, ScannerRecipe, str(path))
+    system = values.get("system")
+    if system not in RECIPES:
+        raise ValueError(f"Recipe {path}: `system` must be one of {', '.join(RECIPES)}, got {system!r}.")
+    return parse_recipe(values, RECIPES[system], str(path))
 
 
 def innermost(error: BaseException) -> str:

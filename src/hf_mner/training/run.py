@@ -14,16 +14,20 @@ from hf_mner.data.readers import find_data_dir, find_file
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import KnowledgeSource
 from hf_mner.knowledge.encyclopedia import Encyclopedia
+from hf_mner.knowledge.similarity import CaptionSimilarity
 
-from .recipes import ScannerRecipe
-from .scanner import ScannerTraining, write_whole
+from .fitting import write_whole
+from .mmavk import MmavkTraining
+from .scanner import ScannerTraining
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+TRAININGS: dict[str, type[Any]] = {"scanner": ScannerTraining, "mmavk": MmavkTraining}
+
 
 def train_from_recipe(
-    recipe: ScannerRecipe,
+    recipe: Any,
     output_dir: str | Path,
     data_dir: str | Path | None = None,
     callbacks: Sequence[TrainerCallback] = (),
@@ -41,10 +45,11 @@ def train_from_recipe(
     """
     claim_folder(Path(output_dir), recipe)
     dataset = load_mner_dataset(recipe.dataset, data_dir, granularity=recipe.granularity, knowledge=recipe.knowledge)
-    training = ScannerTraining(
+    has_images = getattr(recipe, "fusion", None) == "prefix"
+    training = TRAININGS[recipe.system](
         recipe,
-        train=[example for split in recipe.train_splits for example in examples_of(dataset[split])],
-        validation=[] if "validation" in recipe.train_splits else examples_of(dataset["validation"]),
+        train=[example for split in recipe.train_splits for example in examples_of(dataset[split], has_images)],
+        validation=[] if "validation" in recipe.train_splits else examples_of(dataset["validation"], has_images),
         types=entity_types(dataset["train"]),
         output_dir=output_dir,
         sources=knowledge_sources(recipe, data_dir),
@@ -53,7 +58,7 @@ def train_from_recipe(
     return training.run()
 
 
-def claim_folder(folder: Path, recipe: ScannerRecipe) -> None:
+def claim_folder(folder: Path, recipe: Any) -> None:
     """Write the recipe into its output folder, or refuse a folder that holds the run of another recipe."""
     text = yaml.safe_dump(recipe_values(recipe), sort_keys=False)
     path = folder / "recipe.yaml"
@@ -71,17 +76,27 @@ def recipe_values(recipe: Any) -> dict[str, Any]:
     }
 
 
-def knowledge_sources(recipe: ScannerRecipe, data_dir: str | Path | None = None) -> list[KnowledgeSource]:
+def knowledge_sources(recipe: Any, data_dir: str | Path | None = None) -> list[KnowledgeSource]:
     """Open the knowledge sources that a recipe names."""
-    if recipe.encyclopedia is None:
-        return []
-    path = find_file(find_data_dir(data_dir, recipe.dataset), recipe.encyclopedia)
-    return [Encyclopedia.from_jsonl(path)]
+    sources: list[KnowledgeSource] = []
+    if getattr(recipe, "encyclopedia", None) is not None:
+        path = find_file(find_data_dir(data_dir, recipe.dataset), recipe.encyclopedia)
+        sources.append(Encyclopedia.from_jsonl(path))
+    return [*sources, *similarity_sources(getattr(recipe, "similarity", None))]
 
 
-def examples_of(dataset: Dataset) -> list[MnerExample]:
-    """Return the rows of a data set as examples, without their images (text systems read none)."""
-    return dataset.remove_columns("image").to_list()
+def similarity_sources(name: str | None) -> list[KnowledgeSource]:
+    """Open the source of a recipe's `similarity`, none for `None`."""
+    return [CaptionSimilarity()] if name == "caption" else []
+
+
+def examples_of(dataset: Dataset, has_images: bool = False) -> list[MnerExample]:
+    """Return the rows of a data set as examples; their images, if wanted, not yet decoded."""
+    from datasets import Image
+
+    if not has_images:
+        return dataset.remove_columns("image").to_list()
+    return dataset.cast_column("image", Image(decode=False)).to_list()
 
 
 def entity_types(dataset: Dataset) -> list[str]:

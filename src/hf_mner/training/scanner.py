@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import AutoTokenizer, PreTrainedModel, TrainerCallback, set_seed
-from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+from transformers.trainer_utils import EvalPrediction
 
 from hf_mner.data.labels import decode_bio
 from hf_mner.data.schema import EntityAnnotation, MnerExample
@@ -33,9 +31,8 @@ from hf_mner.models.scanner.modeling_scanner import (
 )
 from hf_mner.models.scanner.processing_scanner import ScannerProcessor
 
-from .arguments import MnerTrainingArguments
+from .fitting import drop_knowledge, fit_model, is_finished, load_finished, write_whole
 from .recipes import RecognitionRecipe, ScannerRecipe, StageRecipe
-from .trainer import TrustYourTeacherTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +104,8 @@ class ScannerTraining:
     ) -> ScannerForSpanDetection:
         """Train a span detector; validation examples choose the best epoch."""
         folder = self.output_dir / name
-        if (folder / "model.safetensors").is_file():
-            return load_stage(ScannerForSpanDetection, folder)
+        if is_finished(folder):
+            return load_finished(ScannerForSpanDetection, folder)
         set_seed(self.recipe.seed)
         model = ScannerForSpanDetection.from_backbones(
             self.recipe.backbone,
@@ -118,8 +115,7 @@ class ScannerTraining:
         )
         rows = self.processor.rows(train, "detection", self.label2id)
         validation_rows = self.processor.rows(validation, "detection", self.label2id) if validation else []
-        self.fit(model, folder, stage, rows, validation_rows, score_detection, teacher)
-        return model.eval()
+        return self.fit(model, folder, stage, rows, validation_rows, score_detection, teacher)
 
     def propose(self, detector: ScannerForSpanDetection, examples: Sequence[MnerExample]) -> list[list[tuple]]:
         """Return the spans that a detector proposes for each example."""
@@ -173,14 +169,14 @@ class ScannerTraining:
     ) -> ScannerForEntityRecognition:
         """Train stage 2 on gold entities and cross-fitted non-entities, or load it where it is finished."""
         folder = self.output_dir / name
-        if (folder / "model.safetensors").is_file():
-            return load_stage(ScannerForEntityRecognition, folder)
+        if is_finished(folder):
+            return load_finished(ScannerForEntityRecognition, folder)
         train_rows, validation_rows = self.prompts  # the teacher's and the student's alike
         set_seed(self.recipe.seed)
         model = self.new_recognition()
         gold = sum(len(example["entities"]) for example in self.validation)
-        self.fit(model, folder, stage, train_rows, validation_rows, recognition_scorer(self.label2id, gold), teacher)
-        return model.eval()
+        scorer = recognition_scorer(self.label2id, gold)
+        return self.fit(model, folder, stage, train_rows, validation_rows, scorer, teacher)
 
     @cached_property
     def detector(self) -> ScannerForSpanDetection:
@@ -232,43 +228,22 @@ class ScannerTraining:
             examples.append({**example, "entities": entities})
         return self.processor.rows(add_knowledge(examples, self.sources), "recognition", self.label2id)
 
-    # ------------------------------------------------------------------------------------------------ both
-
     def fit(
-        self,
-        model: PreTrainedModel,
-        folder: Path,
-        stage: StageRecipe,
-        rows: Sequence[Row],
-        validation_rows: Sequence[Row],
-        compute_metrics: Callable[[EvalPrediction], dict[str, float]],
-        teacher: PreTrainedModel | str | None,
-    ) -> None:
-        """Train a model on rows, keep the epoch with the best validation F1, and save it to `folder`.
-
-        Raises:
-            ValueError: if there is nothing to train on.
-        """
-        if not rows:
-            raise ValueError(f"Stage {folder.name!r} has no training rows; do the training examples have `entities`?")
-        logger.info("%s: %d rows, %s epochs, in %s", folder.name, len(rows), stage.epochs, folder)
-        arguments = stage_arguments(stage, folder, self.recipe.seed, chooses_best=bool(validation_rows))
-        trainer = TrustYourTeacherTrainer(
+        self, model: Any, folder: Path, stage: StageRecipe, rows: Any, validation_rows: Any, scorer: Any, teacher: Any
+    ) -> Any:
+        """Train one model of this training, see `fit_model`."""
+        return fit_model(
             model,
-            arguments,
-            processing_class=self.processor,
-            train_dataset=list(rows),
-            eval_dataset=list(validation_rows) or None,
-            compute_metrics=compute_metrics,
+            self.processor,
+            folder,
+            stage,
+            rows,
+            validation_rows,
+            scorer,
+            seed=self.recipe.seed,
             teacher=teacher,
-            callbacks=list(self.callbacks),
+            callbacks=self.callbacks,
         )
-        checkpoints = folder / "checkpoints"
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
-        if trainer.is_world_process_zero():
-            write_whole(folder / "log.json", json.dumps(trainer.state.log_history, indent=1))
-            save_stage(model, self.processor, folder)
-        trainer.accelerator.wait_for_everyone()
 
 
 def scanner_processor(recipe: ScannerRecipe) -> ScannerProcessor:
@@ -283,56 +258,6 @@ def scanner_processor(recipe: ScannerRecipe) -> ScannerProcessor:
         knowledge=recognition.knowledge,
         grounding_threshold=recognition.grounding_threshold if recognition.grounding_weight else None,
     )
-
-
-def stage_arguments(stage: StageRecipe, folder: Path, seed: int, chooses_best: bool) -> MnerTrainingArguments:
-    """Translate a stage of a recipe to training arguments."""
-    return MnerTrainingArguments(
-        output_dir=str(folder / "checkpoints"),
-        num_train_epochs=stage.epochs,
-        per_device_train_batch_size=stage.batch_size,
-        per_device_eval_batch_size=64,
-        learning_rate=stage.learning_rate,
-        head_learning_rate=stage.head_learning_rate,
-        weight_decay=stage.weight_decay,
-        warmup_steps=stage.warmup,
-        distillation=stage.distillation,
-        bf16=stage.bf16,
-        use_cpu=not torch.accelerator.is_available(),
-        seed=seed,
-        train_sampling_strategy="group_by_length",
-        eval_strategy="epoch" if chooses_best else "no",
-        save_strategy="epoch",
-        save_total_limit=1,
-        load_best_model_at_end=chooses_best,
-        metric_for_best_model="f1" if chooses_best else None,
-        greater_is_better=True if chooses_best else None,
-        logging_strategy="epoch",
-    )
-
-
-def save_stage(model: PreTrainedModel, processor: ScannerProcessor, folder: Path) -> None:
-    """Save a finished stage and drop its training state; the weights, which mark it as finished, appear last."""
-    unfinished = folder / "unfinished"
-    model.save_pretrained(unfinished)
-    processor.save_pretrained(unfinished)
-    for path in sorted(unfinished.iterdir(), key=lambda path: path.suffix == ".safetensors"):
-        os.replace(path, folder / path.name)
-    unfinished.rmdir()
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-def load_stage(model_class: type[PreTrainedModel], folder: Path) -> Any:
-    """Load a finished stage to the device that stages are trained on."""
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    return model_class.from_pretrained(folder, dtype=torch.float32).to(device).eval()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 def check_knowledge_parts(rows: Sequence[Row], recipe: RecognitionRecipe) -> None:
@@ -387,9 +312,3 @@ def wrong_candidate(span: tuple[int, int]) -> EntityAnnotation:
 def gold_spans(example: MnerExample) -> set[tuple]:
     """Return the boundaries of an example's gold entities."""
     return {(entity["start"], entity["end"]) for entity in example["entities"]}
-
-
-def drop_knowledge(examples: Sequence[MnerExample], share: float, seed: int) -> list[MnerExample]:
-    """Return the examples, a random share of them without knowledge."""
-    generator = random.Random(seed)
-    return [{**example, "knowledge": None} if generator.random() < share else example for example in examples]

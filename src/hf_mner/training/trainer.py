@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, Trainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_mner.layers.losses import trust_your_teacher_loss
 from hf_mner.models.base.processing_base import MnerProcessor, Row
@@ -53,6 +54,11 @@ class TrustYourTeacherTrainer(Trainer):
         teacher: PreTrainedModel | str | Path | None = None,
         **kwargs,
     ):
+        if args.distillation != "none" and not model.is_distillable:
+            raise ValueError(
+                f"`distillation={args.distillation!r}` reads scores of words, and {type(model).__name__} decides on"
+                " whole sequences; train it with `distillation='none'`."
+            )
         if args.distillation != "none" and train_dataset is not None:
             teacher = load_teacher(teacher, model, args)
             train_dataset = with_teacher_logits(train_dataset, teacher, processing_class, args)
@@ -86,24 +92,45 @@ class TrustYourTeacherTrainer(Trainer):
         return self.optimizer
 
     def parameter_groups(self, model: torch.nn.Module) -> list[dict[str, Any]]:
-        """Split the trainable parameters by encoder or head and by weight decay."""
+        """Split the trainable parameters by encoder, head or CRF and by weight decay."""
         decaying = set(self.get_decay_parameter_names(model))
-        body_rate, head_rate = self.args.learning_rate, self.args.head_learning_rate
-        rates = {False: body_rate, True: body_rate if head_rate is None else head_rate}
-        groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+        rates = learning_rates(self.args)
+        groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                key = (is_head(name), name in decaying)
+                key = (parameter_part(name), name in decaying)
                 groups.setdefault(key, []).append(parameter)
         return [
-            {"params": parameters, "lr": rates[head], "weight_decay": self.args.weight_decay if decays else 0.0}
-            for (head, decays), parameters in groups.items()
+            {"params": parameters, "lr": rates[part], "weight_decay": self.args.weight_decay if decays else 0.0}
+            for (part, decays), parameters in groups.items()
         ]
 
+    def _get_train_sampler(self, train_dataset=None):
+        return self.sort_by_row_length(super()._get_train_sampler(train_dataset))
 
-def is_head(name: str) -> bool:
-    """Tell whether a parameter belongs to no pretrained encoder."""
-    return not {"text_model", "vision_model"} & set(name.split("."))
+    def _get_eval_sampler(self, eval_dataset):
+        return self.sort_by_row_length(super()._get_eval_sampler(eval_dataset), eval_dataset)
+
+    def sort_by_row_length(self, sampler: Any, rows: Sequence[Row] | None = None) -> Any:
+        """Let a sampler that groups by length count all that the model reads for a row, not `input_ids` alone."""
+        if isinstance(sampler, LengthGroupedSampler):
+            sampler.lengths = [self.processing_class.row_length(row) for row in rows or self.train_dataset]
+        return sampler
+
+
+def learning_rates(args: MnerTrainingArguments) -> dict[str, float]:
+    """Return the learning rate of each part of a model."""
+    head = args.learning_rate if args.head_learning_rate is None else args.head_learning_rate
+    crf = head if args.crf_learning_rate is None else args.crf_learning_rate
+    return {"encoder": args.learning_rate, "head": head, "crf": crf}
+
+
+def parameter_part(name: str) -> str:
+    """Tell which part a parameter belongs to: a pretrained `encoder`, the `crf`, or another `head`."""
+    parts = set(name.split("."))
+    if {"text_model", "vision_model"} & parts:
+        return "encoder"
+    return "crf" if "crf" in parts else "head"
 
 
 def load_teacher(

@@ -1,0 +1,143 @@
+"""One model trained on rows in one folder: a run that was stopped goes on, a finished one is loaded."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+
+from hf_mner.data.schema import MnerExample
+from hf_mner.models.base.processing_base import MnerProcessor, Row
+
+from .arguments import MnerTrainingArguments
+from .recipes import FittingRecipe
+from .trainer import TrustYourTeacherTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def fit_model(
+    model: PreTrainedModel,
+    processor: MnerProcessor,
+    folder: Path,
+    settings: FittingRecipe,
+    rows: Sequence[Row],
+    validation_rows: Sequence[Row],
+    compute_metrics: Callable[[EvalPrediction], dict[str, float]],
+    *,
+    seed: int,
+    teacher: PreTrainedModel | str | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> PreTrainedModel:
+    """Train a model on rows, keep the epoch with the best validation F1, save it to `folder`, and return it.
+
+    Args:
+        model: what to train.
+        processor: its processor, which pads the rows; saved beside the model.
+        folder: receives the model, `log.json` and, while training, `checkpoints/`.
+        settings: epochs, rates and the like.
+        rows: training rows with `labels`.
+        validation_rows: rows that choose the best epoch; empty = the last epoch is kept.
+        compute_metrics: returns a dictionary with `f1`.
+        seed: of the order of rows and of dropout.
+        teacher: see `TrustYourTeacherTrainer`.
+        callbacks: passed to the trainer.
+
+    Raises:
+        ValueError: if there is nothing to train on.
+    """
+    if not rows:
+        raise ValueError(f"{folder.name!r} has no training rows; do the training examples have `entities`?")
+    logger.info("%s: %d rows, %s epochs, in %s", folder.name, len(rows), settings.epochs, folder)
+    trainer = TrustYourTeacherTrainer(
+        model,
+        training_arguments(settings, folder, seed, chooses_best=bool(validation_rows)),
+        processing_class=processor,
+        train_dataset=list(rows),
+        eval_dataset=list(validation_rows) or None,
+        compute_metrics=compute_metrics,
+        teacher=teacher,
+        callbacks=list(callbacks),
+    )
+    checkpoints = folder / "checkpoints"
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    if trainer.is_world_process_zero():
+        write_whole(folder / "log.json", json.dumps(trainer.state.log_history, indent=1))
+        save_finished(model, processor, folder)
+    trainer.accelerator.wait_for_everyone()
+    return model.eval()
+
+
+def training_arguments(settings: FittingRecipe, folder: Path, seed: int, chooses_best: bool) -> MnerTrainingArguments:
+    """Translate the settings of a recipe to training arguments."""
+    return MnerTrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=64,
+        learning_rate=settings.learning_rate,
+        head_learning_rate=settings.head_learning_rate,
+        crf_learning_rate=getattr(settings, "crf_learning_rate", None),
+        weight_decay=settings.weight_decay,
+        warmup_steps=settings.warmup,
+        distillation=getattr(settings, "distillation", "none"),
+        bf16=settings.bf16,
+        use_cpu=not torch.accelerator.is_available(),
+        seed=seed,
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch" if chooses_best else "no",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=chooses_best,
+        metric_for_best_model="f1" if chooses_best else None,
+        greater_is_better=True if chooses_best else None,
+        logging_strategy="epoch",
+    )
+
+
+def save_finished(model: PreTrainedModel, processor: MnerProcessor, folder: Path) -> None:
+    """Save a finished model and drop its training state; the weights, which mark it as finished, appear last."""
+    unfinished = folder / "unfinished"
+    model.save_pretrained(unfinished)
+    processor.save_pretrained(unfinished)
+    for path in sorted(unfinished.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+        os.replace(path, folder / path.name)
+    unfinished.rmdir()
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def is_finished(folder: Path) -> bool:
+    """Tell whether a folder holds a finished model."""
+    return (folder / "model.safetensors").is_file()
+
+
+def load_finished(model_class: type[PreTrainedModel], folder: Path) -> Any:
+    """Load a finished model to the device that models are trained on."""
+    return model_class.from_pretrained(folder, dtype=torch.float32).to(training_device()).eval()
+
+
+def training_device() -> torch.device:
+    """Return the accelerator, or the CPU where there is none."""
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def drop_knowledge(examples: Sequence[MnerExample], share: float, seed: int) -> list[MnerExample]:
+    """Return the examples, a random share of them without knowledge."""
+    generator = random.Random(seed)
+    return [{**example, "knowledge": None} if generator.random() < share else example for example in examples]

@@ -1,0 +1,125 @@
+"""How MMAVK is trained: one model, the best validation epoch kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoImageProcessor, AutoTokenizer, TrainerCallback, set_seed
+from transformers.trainer_utils import EvalPrediction
+
+from hf_mner.data.labels import bio_labels, decode_bio
+from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.base import KnowledgeSource, add_knowledge
+from hf_mner.metrics import score_spans
+from hf_mner.models.base.backbones import resolve_backbone
+from hf_mner.models.base.modeling_base import EncodingCache
+from hf_mner.models.base.processing_base import Row
+from hf_mner.models.mmavk.modeling_mmavk import MmavkForTokenClassification
+from hf_mner.models.mmavk.processing_mmavk import MmavkProcessor
+
+from .fitting import drop_knowledge, fit_model, is_finished, load_finished, training_device
+from .recipes import MmavkRecipe
+
+
+class MmavkTraining:
+    """One MMAVK training in one folder.
+
+    Args:
+        recipe: what to train.
+        train: training examples.
+        validation: examples that choose the best epoch; empty = the last epoch is kept.
+        types: the entity types, in the order of the tags.
+        output_dir: receives the checkpoint.
+        sources: knowledge sources, asked for what the examples lack.
+        callbacks: passed to the trainer.
+    """
+
+    def __init__(
+        self,
+        recipe: MmavkRecipe,
+        train: Sequence[MnerExample],
+        validation: Sequence[MnerExample],
+        types: Sequence[str],
+        output_dir: str | Path,
+        sources: Sequence[KnowledgeSource] = (),
+        callbacks: Sequence[TrainerCallback] = (),
+    ):
+        self.recipe, self.train, self.validation = recipe, list(train), list(validation)
+        self.output_dir, self.sources, self.callbacks = Path(output_dir), list(sources), list(callbacks)
+        self.tags = bio_labels(types)
+
+    def run(self) -> MmavkForTokenClassification:
+        """Train, or load where it is finished, and return the model."""
+        if is_finished(self.output_dir):
+            return load_finished(MmavkForTokenClassification, self.output_dir)
+        set_seed(self.recipe.seed)
+        model = self.new_model().to(training_device())
+        processor = mmavk_processor(self.recipe)
+        train = drop_knowledge(
+            add_knowledge(self.train, self.sources), self.recipe.knowledge_dropout, self.recipe.seed
+        )
+        validation = add_knowledge(self.validation, self.sources)
+        rows, validation_rows = (self.labelled_rows(model, processor, part) for part in (train, validation))
+        fit_model(
+            model,
+            processor,
+            self.output_dir,
+            self.recipe.training,
+            rows,
+            validation_rows,
+            self.score,
+            seed=self.recipe.seed,
+            callbacks=self.callbacks,
+        )
+        return model
+
+    def new_model(self) -> MmavkForTokenClassification:
+        """Build the model of the recipe from its pretrained encoders."""
+        recipe = self.recipe
+        return MmavkForTokenClassification.from_backbones(
+            recipe.backbone,
+            recipe.vision_backbone if recipe.fusion == "prefix" else None,
+            fusion=recipe.fusion,
+            similarity_threshold=recipe.similarity_threshold,
+            low_similarity_weight=recipe.low_similarity_weight,
+            id2label=dict(enumerate(self.tags)),
+            label2id={tag: index for index, tag in enumerate(self.tags)},
+            **({"vision_feature_layers": recipe.vision_feature_layers} if recipe.vision_feature_layers else {}),
+        )
+
+    def labelled_rows(
+        self, model: MmavkForTokenClassification, processor: MmavkProcessor, examples: Sequence[MnerExample]
+    ) -> Sequence[Row]:
+        """Make training rows; the frozen vision encoder sees each image once, before training."""
+        rows: Sequence[Any] = processor.rows(examples, "recognition", model.config.label2id)
+        if self.recipe.fusion == "prefix":
+            rows = model.encode_shared(rows, processor, self.recipe.training.batch_size, EncodingCache())
+        return rows
+
+    def score(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Score decoded tags by typed entities."""
+        predicted, gold = [], []
+        for tags, labels in zip(prediction.predictions, prediction.label_ids, strict=True):
+            real = labels != -100
+            predicted.append(decode_bio([self.tags[index] for index in tags[: len(real)][real]]))
+            gold.append(decode_bio([self.tags[index] for index in labels[real]]))
+        scores = score_spans(predicted, gold)
+        return {name: scores[name] for name in ("precision", "recall", "f1")}
+
+
+def mmavk_processor(recipe: MmavkRecipe) -> MmavkProcessor:
+    """Build the processor that a recipe describes."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve_backbone(recipe.backbone), add_prefix_space=True)
+    images = None
+    if recipe.fusion == "prefix" and recipe.vision_backbone is not None:
+        images = AutoImageProcessor.from_pretrained(resolve_backbone(recipe.vision_backbone), backend="pil")
+    return MmavkProcessor(
+        tokenizer,
+        images,
+        fusion=recipe.fusion,
+        max_length=recipe.max_length,
+        knowledge_max_length=recipe.knowledge_max_length,
+        knowledge=recipe.knowledge_parts,
+    )
