@@ -78,6 +78,9 @@ class MmavkTraining:
     def new_model(self) -> MmavkForTokenClassification:
         """Build the model of the recipe from its pretrained encoders."""
         recipe = self.recipe
+        options: dict[str, Any] = {}
+        if recipe.vision_feature_layers is not None:
+            options["vision_feature_layers"] = recipe.vision_feature_layers
         return MmavkForTokenClassification.from_backbones(
             recipe.backbone,
             recipe.vision_backbone if recipe.fusion == "prefix" else None,
@@ -86,7 +89,7 @@ class MmavkTraining:
             low_similarity_weight=recipe.low_similarity_weight,
             id2label=dict(enumerate(self.tags)),
             label2id={tag: index for index, tag in enumerate(self.tags)},
-            **({"vision_feature_layers": recipe.vision_feature_layers} if recipe.vision_feature_layers else {}),
+            **options,
         )
 
     def labelled_rows(

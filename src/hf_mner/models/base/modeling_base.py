@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,6 +39,7 @@ class MnerPreTrainedModel(PreTrainedModel):
 
     stages: ClassVar[tuple[str, ...] | None] = None
     input_modalities: tuple[str, ...] = ("text",)
+    is_distillable: ClassVar[bool] = True  # its `logits` are scores of single words or candidates (SCANNER, Eq. 4)
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -71,11 +72,11 @@ class MnerPreTrainedModel(PreTrainedModel):
 
     def encode_shared(
         self,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[dict[str, Any]],
         processor: Any,  # noqa: ARG002 for systems that share
         batch_size: int,  # noqa: ARG002
         cache: EncodingCache,  # noqa: ARG002
-    ) -> Sequence[Mapping[str, Any]]:
+    ) -> Sequence[dict[str, Any]]:
         """Encode what several rows share (a text or an image that many use) once, before the rows are run.
 
         Args:

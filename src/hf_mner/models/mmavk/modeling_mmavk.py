@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,13 @@ from hf_mner.data.labels import split_tag
 from hf_mner.layers.crf import LinearChainCrf, TagConstraints, bio_constraints
 from hf_mner.layers.pooling import gather_tokens
 from hf_mner.layers.prefix import VisualPrefix, attend_with_prefix
-from hf_mner.models.base.backbones import encoder_layers, load_text_encoder, resolve_backbone, text_encoder
+from hf_mner.models.base.backbones import (
+    encoder_layers,
+    hidden_size,
+    load_text_encoder,
+    resolve_backbone,
+    text_encoder,
+)
 from hf_mner.models.base.modeling_base import EncodingCache, MnerPreTrainedModel
 
 from .configuration_mmavk import MmavkConfig
@@ -57,10 +63,11 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
 
     config_class = MmavkConfig
     base_model_prefix = "mmavk"
+    is_distillable = False  # its decision is a path of the CRF
 
     def __init__(self, config: MmavkConfig):
         super().__init__(config)
-        width = config.text_config.hidden_size
+        width = hidden_size(config)
         self.text_model = text_encoder(config.text_config)
         if config.fusion == "word_level":
             self.knowledge_projection = nn.Linear(width, width)  # Eq. 8
@@ -75,15 +82,11 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
                 num_blocks=len(config.vision_feature_layers),
             )
             attend_with_prefix(self.text_model)
+            self.input_modalities = ("text", "image")  # the other fusions read knowledge about images
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(width, config.num_labels)
         self.crf = LinearChainCrf(config.num_labels)
         self.post_init()
-
-    @property
-    def input_modalities(self) -> tuple[str, ...]:
-        """Say whether images are read: `prefix` alone reads them, the others read knowledge about them."""
-        return ("text", "image") if self.config.fusion == "prefix" else ("text",)
 
     @property
     def entity_types(self) -> list[str]:
@@ -180,19 +183,24 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         Raises:
             ValueError: if the inputs are those of another fusion.
         """
-        self.check_fusion(knowledge_token_mask, knowledge_states is None and knowledge_input_ids is None, pixel_values)
+        self.check_fusion(
+            concat=knowledge_token_mask is not None,
+            word_level=knowledge_states is not None or knowledge_input_ids is not None,
+            prefix=visual_features is not None or pixel_values is not None,
+        )
         weight = self.knowledge_weight(similarity, len(input_ids), input_ids.device)
+        kwargs: dict[str, Any] = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         if knowledge_token_mask is not None:
             attention_mask = attention_mask * ~(knowledge_token_mask.bool() & (weight == 0).unsqueeze(1))
-        kwargs: dict[str, Any] = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        if self.config.fusion == "prefix" and knowledge_index is not None:
-            features = self.encode_images(pixel_values, image_mask) if visual_features is None else visual_features
-            kwargs["prefix"] = self.prefix(features, image_mask, knowledge_index, weight)
+        if pixel_values is not None and image_mask is not None:
+            visual_features = self.encode_images(pixel_values, image_mask)
+        if visual_features is not None:
+            kwargs["prefix"] = self.prefix(visual_features, image_mask, knowledge_index, weight)
         states = self.text_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state
         words = gather_tokens(states, first_subword_index)  # b n d, Eq. 5
+        if knowledge_input_ids is not None and knowledge_attention_mask is not None:
+            knowledge_states = self.encode_knowledge(knowledge_input_ids, knowledge_attention_mask)
         if self.config.fusion == "word_level":
-            if knowledge_states is None and knowledge_input_ids is not None:
-                knowledge_states = self.encode_knowledge(knowledge_input_ids, knowledge_attention_mask)
             words = self.fusion(words, knowledge_states, knowledge_index, weight)
         logits = self.classifier(self.dropout(words))  # b n c
         output = MmavkOutput(logits=logits)
@@ -202,15 +210,8 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
             output["tags"], output["tag_probabilities"] = self.decode(logits, first_subword_index >= 0)
         return output
 
-    def check_fusion(
-        self, knowledge_token_mask: Tensor | None, has_no_text: bool, pixel_values: Tensor | None
-    ) -> None:
-        """Refuse the inputs of a processor with another fusion."""
-        given = {
-            "concat": knowledge_token_mask is not None,
-            "word_level": not has_no_text,
-            "prefix": pixel_values is not None,
-        }
+    def check_fusion(self, **given: bool) -> None:
+        """Refuse the inputs of a processor with another fusion; `given` tells for each whether its inputs are there."""
         for fusion, is_given in given.items():
             if is_given and self.config.fusion != fusion:
                 raise ValueError(
@@ -266,8 +267,8 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
 
     @torch.no_grad()
     def encode_shared(
-        self, rows: Sequence[Mapping[str, Any]], processor: Any, batch_size: int, cache: EncodingCache
-    ) -> Sequence[Mapping[str, Any]]:
+        self, rows: Sequence[dict[str, Any]], processor: Any, batch_size: int, cache: EncodingCache
+    ) -> Sequence[dict[str, Any]]:
         """Encode each distinct auxiliary text, or image, once; see the base class."""
         if self.config.fusion == "word_level":
             return self.share_knowledge(rows, processor, batch_size, cache)
@@ -276,8 +277,8 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         return rows
 
     def share_knowledge(
-        self, rows: Sequence[Mapping[str, Any]], processor: Any, batch_size: int, cache: EncodingCache
-    ) -> list[Mapping[str, Any]]:
+        self, rows: Sequence[dict[str, Any]], processor: Any, batch_size: int, cache: EncodingCache
+    ) -> list[dict[str, Any]]:
         """Give rows `knowledge_state` (`d`) beside their `knowledge_ids`."""
         keys = [tuple(row["knowledge_ids"]) for row in rows]
         states = {key: cache[key] for key in dict.fromkeys(keys) if key in cache}
@@ -290,8 +291,8 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         return [{**row, "knowledge_state": states[key]} if key else row for row, key in zip(rows, keys, strict=True)]
 
     def share_images(
-        self, rows: Sequence[Mapping[str, Any]], processor: Any, cache: EncodingCache
-    ) -> list[Mapping[str, Any]]:
+        self, rows: Sequence[dict[str, Any]], processor: Any, cache: EncodingCache
+    ) -> list[dict[str, Any]]:
         """Give rows `visual_features` (`m 4 f`) beside their image and crops."""
         shared = []
         features: dict[Any, Tensor] = {}

@@ -317,7 +317,7 @@ class MmavkProcessor(MnerProcessor):
             tags[text][place][counts] = output["tags"][: len(counts)][counts]
             scores[text][place][counts] = output["tag_probabilities"][: len(counts)][counts]
             shown[text] = row["shown"]
-        found = []
+        found: list[Any] = []
         for example, indices, words, knowledge in zip(examples, tags, scores, shown, strict=True):
             entities = []
             for span in decode_bio([id2label[int(index)] for index in indices]):
@@ -353,7 +353,8 @@ def distinct(keys: Sequence[Any]) -> tuple[list[int], torch.Tensor]:
         The positions, and for each key the number of its position among them (`b`, long), -1 for an empty key.
     """
     numbers: dict[Any, int] = {}
-    chosen, index = [], []
+    chosen: list[int] = []
+    index: list[int] = []
     for position, key in enumerate(keys):
         if key and key not in numbers:
             numbers[key] = len(chosen)

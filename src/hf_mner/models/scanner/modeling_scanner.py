@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 
 from hf_mner.layers.losses import classification_loss, grounding_loss
 from hf_mner.layers.pooling import gather_token, gather_tokens
-from hf_mner.models.base.backbones import encoder_layers, load_text_encoder, text_encoder
+from hf_mner.models.base.backbones import encoder_layers, hidden_size, load_text_encoder, text_encoder
 from hf_mner.models.base.modeling_base import MnerPreTrainedModel
 
 from .configuration_scanner import NON_ENTITY, SPAN_LABELS, ScannerConfig
@@ -90,7 +90,7 @@ class ScannerForSpanDetection(ScannerPreTrainedModel):
         super().__init__(config)
         self.text_model = text_encoder(config.text_config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.text_config.hidden_size, len(SPAN_LABELS))
+        self.classifier = nn.Linear(hidden_size(config), len(SPAN_LABELS))
         self.post_init()
 
     def forward(
@@ -124,8 +124,8 @@ class ScannerForEntityRecognition(ScannerPreTrainedModel):
         super().__init__(config)
         self.text_model = text_encoder(config.text_config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.text_config.hidden_size, config.num_labels)
-        self.grounding = nn.Linear(config.text_config.hidden_size, 1)
+        self.classifier = nn.Linear(hidden_size(config), config.num_labels)
+        self.grounding = nn.Linear(hidden_size(config), 1)
         self.post_init()
 
     def forward(
