@@ -211,7 +211,7 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         return output
 
     def check_fusion(self, **given: bool) -> None:
-        """Refuse the inputs of a processor with another fusion; `given` tells for each whether its inputs are there."""
+        """Refuse the inputs of a processor with another fusion; each says whether its inputs are there."""
         for fusion, is_given in given.items():
             if is_given and self.config.fusion != fusion:
                 raise ValueError(
