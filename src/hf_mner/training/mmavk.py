@@ -79,9 +79,11 @@ class MmavkTraining:
         """Build the model of the recipe from its pretrained encoders."""
         recipe = self.recipe
         options: dict[str, Any] = {}
+        if recipe.attention_dropout is not None:
+            options["text_kwargs"] = {"attention_probs_dropout_prob": recipe.attention_dropout}
         if recipe.vision_feature_layers is not None:
             options["vision_feature_layers"] = recipe.vision_feature_layers
-        return MmavkForTokenClassification.from_backbones(
+        model = MmavkForTokenClassification.from_backbones(
             recipe.backbone,
             recipe.vision_backbone if recipe.fusion == "prefix" else None,
             fusion=recipe.fusion,
@@ -91,6 +93,9 @@ class MmavkTraining:
             label2id={tag: index for index, tag in enumerate(self.tags)},
             **options,
         )
+        if recipe.attention is not None:
+            model.text_model.set_attn_implementation(recipe.attention)
+        return model
 
     def labelled_rows(
         self, model: MmavkForTokenClassification, processor: MmavkProcessor, examples: Sequence[MnerExample]

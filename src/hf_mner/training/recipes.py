@@ -189,6 +189,10 @@ class MmavkRecipe(Recipe):
             `CaptionSimilarity` of text and caption, `None` = it stays unknown and nothing is filtered.
         knowledge_parts: what makes up the auxiliary text, see `MmavkProcessor`.
         knowledge_dropout: share of the training texts that are shown without knowledge (0 in the paper).
+        attention: how attention is computed while training, `None` = transformers' choice (`sdpa`). On a CPU, `eager`
+            is faster for texts of some hundred tokens. `prefix` computes its own.
+        attention_dropout: of the encoder's attention; `None` = the pretrained encoder's own. 0 saves a CPU a quarter of
+            a step.
         max_length: tokens of the words.
         knowledge_max_length: tokens of the auxiliary text.
         vision_backbone: image encoder of `fusion: prefix`.
@@ -203,6 +207,8 @@ class MmavkRecipe(Recipe):
     similarity: Literal["caption"] | None = None
     knowledge_parts: list[Literal["auxiliary", "caption"]] = field(default_factory=lambda: ["auxiliary"])
     knowledge_dropout: float | int = 0.0
+    attention: Literal["sdpa", "eager"] | None = None
+    attention_dropout: float | int | None = None
     max_length: int = 128
     knowledge_max_length: int = 192
     vision_backbone: str | None = None
@@ -212,6 +218,8 @@ class MmavkRecipe(Recipe):
         """Refuse a share that means nothing, and a prefix without images."""
         require(0 <= self.knowledge_dropout <= 1, "knowledge_dropout", self.knowledge_dropout, "a share in [0, 1]")
         has_vision = self.fusion != "prefix" or self.vision_backbone is not None
+        is_free = self.fusion != "prefix" or self.attention is None
+        require(is_free, "attention", self.attention, "None for `fusion: prefix`, which computes its own")
         require(has_vision, "vision_backbone", self.vision_backbone, "an image encoder, as `fusion: prefix` needs one")
 
 

@@ -54,20 +54,23 @@ def text_encoder(config: Any) -> PreTrainedModel:
     return AutoModel.from_config(config, **kwargs)
 
 
-def load_text_encoder(name: str, vocab_size: int | None = None, added_tokens: int = 0) -> PreTrainedModel:
+def load_text_encoder(
+    name: str, vocab_size: int | None = None, added_tokens: int = 0, **config_kwargs: Any
+) -> PreTrainedModel:
     """Load a pretrained text encoder in single precision, without its pooling layer.
 
     Args:
         name: Hub name or folder; names of `PACKAGED_BACKBONES` work without the Hub.
         vocab_size: rows of the embedding table; `None` = those of the encoder and `added_tokens` more.
         added_tokens: see `vocab_size`.
+        config_kwargs: fields of the encoder's configuration to replace, for example `hidden_dropout_prob=0.2`.
     """
     import torch
     from transformers import AutoConfig, AutoModel
 
     path = resolve_backbone(name)
     kwargs = {"add_pooling_layer": False} if has_pooling_switch(AutoConfig.from_pretrained(path)) else {}
-    encoder = AutoModel.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **kwargs)
+    encoder = AutoModel.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **kwargs, **config_kwargs)
     rows = vocab_size or encoder.config.vocab_size + added_tokens
     if rows != encoder.config.vocab_size:
         encoder.resize_token_embeddings(rows)

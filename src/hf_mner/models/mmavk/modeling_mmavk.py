@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,13 +18,7 @@ from hf_mner.data.labels import split_tag
 from hf_mner.layers.crf import LinearChainCrf, TagConstraints, bio_constraints
 from hf_mner.layers.pooling import gather_tokens
 from hf_mner.layers.prefix import VisualPrefix, attend_with_prefix
-from hf_mner.models.base.backbones import (
-    encoder_layers,
-    hidden_size,
-    load_text_encoder,
-    resolve_backbone,
-    text_encoder,
-)
+from hf_mner.models.base.backbones import hidden_size, load_text_encoder, resolve_backbone, text_encoder
 from hf_mner.models.base.modeling_base import EncodingCache, MnerPreTrainedModel
 
 from .configuration_mmavk import MmavkConfig
@@ -73,15 +67,15 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
             self.knowledge_projection = nn.Linear(width, width)  # Eq. 8
             self.fusion = WordLevelFusion(width)
         elif config.fusion == "prefix":
+            attend_with_prefix(self.text_model)
             self.vision_model = vision_encoder(config)
             self.prefix = VisualPrefix(
                 feature_size=feature_size(self.vision_model, config.vision_feature_layers),
                 hidden_size=config.prefix_hidden_size,
                 key_size=width,
-                num_layers=len(encoder_layers(self.text_model)),
+                num_layers=self.text_model.config.num_hidden_layers,
                 num_blocks=len(config.vision_feature_layers),
             )
-            attend_with_prefix(self.text_model)
             self.input_modalities = ("text", "image")  # the other fusions read knowledge about images
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(width, config.num_labels)
@@ -100,7 +94,13 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
 
     @classmethod
     def from_backbones(
-        cls, text: str, vision: str | None = None, *, vocab_size: int | None = None, **config_kwargs: Any
+        cls,
+        text: str,
+        vision: str | None = None,
+        *,
+        vocab_size: int | None = None,
+        text_kwargs: Mapping[str, Any] | None = None,
+        **config_kwargs: Any,
     ) -> MmavkForTokenClassification:
         """Build a model from pretrained encoders; all else starts at random.
 
@@ -108,12 +108,13 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
             text: Hub name or folder of a text encoder; names of `PACKAGED_BACKBONES` work without the Hub.
             vision: Hub name or folder of the image encoder; `fusion="prefix"` needs it, no other fusion takes it.
             vocab_size: rows of the embedding table; `None` = as the encoder has them.
+            text_kwargs: fields of the text encoder's configuration to replace.
             config_kwargs: fields of `MmavkConfig`; `id2label` are the BIO tags (`hf_mner.data.bio_labels(types)`).
 
         Raises:
             ValueError: if `vision` is missing for `prefix`, or given for another fusion.
         """
-        source = load_text_encoder(text, vocab_size)
+        source = load_text_encoder(text, vocab_size, **(text_kwargs or {}))
         vision_config = AutoConfig.from_pretrained(resolve_backbone(vision)) if vision else None
         model = cls(MmavkConfig(text_config=source.config, vision_config=vision_config, **config_kwargs))
         model.text_model.load_state_dict(source.state_dict())
@@ -140,8 +141,14 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         """Switch to training or evaluation; the frozen image encoder stays in evaluation."""
         super().train(mode)
         if hasattr(self, "vision_model"):
-            self.vision_model.eval()
+            self.vision_model.requires_grad_(False).eval()  # loading a checkpoint makes every parameter trainable
         return self
+
+    def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
+        """Choose how attention is computed; an encoder with a prefix keeps the attention that reads it."""
+        super().set_attn_implementation(*args, **kwargs)
+        if self.config.fusion == "prefix":
+            attend_with_prefix(self.text_model)
 
     # ----------------------------------------------------------------------------------------------- forward
 
@@ -181,13 +188,18 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
             labels: `b n`, tag indices; `-100` marks padding. A row without any label counts for nothing.
 
         Raises:
-            ValueError: if the inputs are those of another fusion.
+            ValueError: if the inputs are those of another fusion, or one lacks its mask or `knowledge_index`.
         """
         self.check_fusion(
             concat=knowledge_token_mask is not None,
             word_level=knowledge_states is not None or knowledge_input_ids is not None,
             prefix=visual_features is not None or pixel_values is not None,
         )
+        require_with("knowledge_input_ids", knowledge_input_ids, knowledge_attention_mask=knowledge_attention_mask)
+        for name, value in (("knowledge_input_ids", knowledge_input_ids), ("knowledge_states", knowledge_states)):
+            require_with(name, value, knowledge_index=knowledge_index)
+        for name, value in (("pixel_values", pixel_values), ("visual_features", visual_features)):
+            require_with(name, value, image_mask=image_mask, knowledge_index=knowledge_index)
         weight = self.knowledge_weight(similarity, len(input_ids), input_ids.device)
         kwargs: dict[str, Any] = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         if knowledge_token_mask is not None:
@@ -240,7 +252,8 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         The chosen feature maps are averaged to 2 x 2 positions and concatenated by channels, as HVPNeT does.
         """
         real = image_mask.bool()
-        maps = self.vision_model(pixel_values[real], output_hidden_states=True).hidden_states
+        pixels = pixel_values[real].to(self.vision_model.dtype)
+        maps = self.vision_model(pixels, output_hidden_states=True).hidden_states
         pooled = [F.adaptive_avg_pool2d(maps[layer], 2).flatten(2) for layer in self.config.vision_feature_layers]
         features = torch.cat(pooled, dim=1).transpose(1, 2)  # r 4 f
         encoded = features.new_zeros(*real.shape, *features.shape[1:])
@@ -270,6 +283,7 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         self, rows: Sequence[dict[str, Any]], processor: Any, batch_size: int, cache: EncodingCache
     ) -> Sequence[dict[str, Any]]:
         """Encode each distinct auxiliary text, or image, once; see the base class."""
+        self.check_fusion(**{processor.fusion: True})
         if self.config.fusion == "word_level":
             return self.share_knowledge(rows, processor, batch_size, cache)
         if self.config.fusion == "prefix":
@@ -299,11 +313,12 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         for row in rows:
             key = processor.image_key(row)
             if key is not None and key not in features:
-                if key not in cache:
-                    pixels = processor.pixel_values(row).unsqueeze(0).to(self.device, self.dtype)
+                if key in cache:
+                    features[key] = cache[key]
+                else:
+                    pixels = processor.pixel_values(row).unsqueeze(0).to(self.device)
                     mask = torch.ones(pixels.shape[:2], device=self.device)
-                    cache[key] = self.encode_images(pixels, mask)[0].cpu()
-                features[key] = cache[key]
+                    features[key] = cache[key] = self.encode_images(pixels, mask)[0].cpu()
             shared.append(row if key is None else {**row, "visual_features": features[key]})
         return shared
 
@@ -334,6 +349,15 @@ class WordLevelFusion(nn.Module):
         weight = (weight * (index >= 0)).unsqueeze(1).to(states.dtype)
         knowledge = self.knowledge(states[index.clamp(min=0)] * weight)  # b d
         return fused + knowledge.unsqueeze(1)
+
+
+def require_with(name: str, value: Tensor | None, **needed: Tensor | None) -> None:
+    """Refuse an input that comes without those that say how it is to be read."""
+    missing = [other for other, tensor in needed.items() if tensor is None]
+    if value is not None and missing:
+        raise ValueError(
+            f"`{name}` was given without `{'` and `'.join(missing)}`; pass all that `processor.pad` gives."
+        )
 
 
 def vision_encoder(config: MmavkConfig) -> PreTrainedModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -188,8 +189,7 @@ class MmavkProcessor(MnerProcessor):
     def crops(self, example: MnerExample) -> list[tuple[float, ...]]:
         """Return the boxes (pixels) of the objects that are looked at beside the whole image."""
         objects = (example.get("knowledge") or {}).get("objects") or []
-        # The similarity where a source computed one, else the detector's score; ties keep the detector's order.
-        ranked = sorted(objects, key=lambda item: -(item.get("similarity") or item.get("score") or 0.0))
+        ranked = sorted(objects, key=rank)
         return [tuple(item["box"]) for item in ranked[: self.max_regions]]
 
     def word_fields(self, window: WordWindow, beside: Row) -> Row:
@@ -198,9 +198,9 @@ class MmavkProcessor(MnerProcessor):
         if self.fusion == "concat":
             (_, after), knowledge = self.frame, beside["knowledge_ids"]
             if knowledge:
-                ids = [*ids[: len(ids) - len(after)], *self.joint]
-                segments = [0] * len(ids) + [1] * (len(knowledge) + len(after))
-                ids = [*ids, *knowledge, *after]
+                ids = [*ids[: len(ids) - len(after)], *self.joint, *knowledge, *after]
+                # `</s></s>` begins with the end of the text alone; what follows it belongs to the knowledge.
+                segments += [1] * (len(ids) - len(segments))
         row = {
             "input_ids": ids,
             "attention_mask": [1] * len(ids),
@@ -241,7 +241,8 @@ class MmavkProcessor(MnerProcessor):
         if not chosen:
             return {}
         if "knowledge_state" in rows[chosen[0]]:
-            return {"knowledge_index": index, "knowledge_states": stack_states(rows, chosen, "knowledge_state")}
+            states = torch.stack([rows[position]["knowledge_state"] for position in chosen])
+            return {"knowledge_index": index, "knowledge_states": states}
         return {"knowledge_index": index, **self.knowledge_inputs([keys[position] for position in chosen])}
 
     def knowledge_inputs(self, texts: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -259,8 +260,8 @@ class MmavkProcessor(MnerProcessor):
         if not chosen:
             return {}
         if "visual_features" in rows[chosen[0]]:
-            features, mask = pad_first(stack := [rows[position]["visual_features"] for position in chosen])
-            return {"knowledge_index": index, "visual_features": features.to(stack[0].dtype), "image_mask": mask}
+            features, mask = pad_first([rows[position]["visual_features"] for position in chosen])
+            return {"knowledge_index": index, "visual_features": features, "image_mask": mask}
         pixels, mask = pad_first([self.pixel_values(rows[position]) for position in chosen])
         return {"knowledge_index": index, "pixel_values": pixels, "image_mask": mask}
 
@@ -273,17 +274,16 @@ class MmavkProcessor(MnerProcessor):
     def image_key(self, row: Row) -> Any:
         """Return what tells a row's image and crops from others, `None` without an image.
 
-        Files and bytes are told apart by what they are, decoded images by their pixels.
+        Files are told apart by their names, bytes by what they are, all else by the pixels that the model would see.
         """
         image = row["image"]
         if image is None:
             return None
-        if isinstance(image, Image.Image):
-            image = (image.size, image.mode, hash(image.tobytes()))
-        elif isinstance(image, Mapping):
+        if isinstance(image, Mapping):
             image = (image.get("path"), image.get("bytes"))
-        elif hasattr(image, "__array_interface__"):
-            image = (image.shape, hash(image.tobytes()))
+        elif not isinstance(image, str | bytes | PathLike):
+            pixels = load_rgb_image(image)
+            image = (pixels.size, hash(pixels.tobytes()))
         return (image, tuple(row["crops"]))
 
     # ----------------------------------------------------------------------------------------------- decoding
@@ -346,6 +346,12 @@ def default_image_processor() -> ConvNextImageProcessorPil:
     return ConvNextImageProcessorPil(size={"shortest_edge": 224})
 
 
+def rank(item: Mapping[str, Any]) -> tuple[bool, float]:
+    """Order objects by similarity; those without come last, by the detector's score. Ties keep the given order."""
+    similarity = item.get("similarity")
+    return similarity is None, -float((item.get("score") or 0.0) if similarity is None else similarity)
+
+
 def distinct(keys: Sequence[Any]) -> tuple[list[int], torch.Tensor]:
     """Find the first position of each distinct key that is not empty (`()` or `None`).
 
@@ -361,11 +367,6 @@ def distinct(keys: Sequence[Any]) -> tuple[list[int], torch.Tensor]:
             chosen.append(position)
         index.append(numbers[key] if key else -1)
     return chosen, torch.tensor(index)
-
-
-def stack_states(rows: Sequence[Row], chosen: Sequence[int], name: str) -> torch.Tensor:
-    """Stack a tensor that some rows hold: `k ...`."""
-    return torch.stack([rows[position][name] for position in chosen])
 
 
 def box_inside(box: Sequence[float], image: Image.Image) -> tuple[int, int, int, int] | None:
