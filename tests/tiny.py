@@ -162,7 +162,7 @@ def tiny_mmavk(head: str = "MmavkForTokenClassification", kind: str = "bert", se
         if isinstance(module, torch.nn.Embedding):
             torch.nn.init.normal_(module.weight, std=1.0)
         elif isinstance(module, torch.nn.Linear):
-            torch.nn.init.normal_(module.weight, std=0.5 if name == "classifier" else 0.3)
+            torch.nn.init.normal_(module.weight, std=0.6 if name == "classifier" else 0.3)
     return model.eval()
 
 

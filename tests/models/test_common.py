@@ -273,7 +273,7 @@ def test_one_batch_can_be_overfitted(system, head):
     batch = training_batch(system, head)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     first = model(**batch).loss.item()
-    for _ in range(60):
+    for _ in range(100):
         optimizer.zero_grad()
         loss = model(**batch).loss
         loss.backward()
