@@ -42,7 +42,8 @@ class VisualPrefix(nn.Module):
         num_blocks: blocks that the gates mix; 4 in HVPNeT.
 
     Source: MMAVK, Table 4, "T+I"; Chen et al. 2022, HVPNeT (https://arxiv.org/abs/2205.03521), section 3.
-    Departure: HVPNeT cuts the channels of its 2 x 2 positions into four rows; here a position keeps its channels.
+    Departure: HVPNeT cuts the channels of its 2 x 2 positions into four rows, here a position keeps its channels; and
+    each picture has gates of its own there, here the mean over image and crops sets one gate for all.
     """
 
     def __init__(self, feature_size: int, hidden_size: int, key_size: int, num_layers: int, num_blocks: int = 4):
@@ -123,11 +124,13 @@ def attend_with_prefix(text_model: PreTrainedModel) -> None:
     """Let a text encoder take `prefix=`; it then computes attention by PyTorch's scaled dot product.
 
     Raises:
-        ValueError: if the encoder has an attention of its own making (DeBERTa).
+        ValueError: if the encoder has an attention of its own making (DeBERTa), or layers that do not know their
+            number (DistilBERT).
     """
-    if not text_model._supports_attention_backend:
+    numbered = {module.layer_idx for module in text_model.modules() if hasattr(module, "layer_idx")}
+    if not text_model._supports_attention_backend or numbered != set(range(text_model.config.num_hidden_layers)):
         raise ValueError(
-            f"`{type(text_model).__name__}` has its own attention, which takes no prefix; use an encoder such as BERT,"
+            f"`{type(text_model).__name__}` has an attention that takes no prefix; use an encoder such as BERT,"
             " RoBERTa or XLM-R, or another `fusion`."
         )
     text_model.set_attn_implementation(PREFIX_ATTENTION)

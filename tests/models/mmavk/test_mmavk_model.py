@@ -362,7 +362,9 @@ def test_half_precision_runs(fusion):
     narrow = logits(model.bfloat16(), fusion, [post()])
     assert narrow.dtype == torch.bfloat16
     assert apart(narrow.float(), wide) < 0.2 * float(wide.abs().max()), "bfloat16 has 8 bits"
-    assert all(0 <= e["score"] <= 1 for example in recognize_entities(model, processor, posts()) for e in spans(example))
+    assert all(
+        0 <= e["score"] <= 1 for example in recognize_entities(model, processor, posts()) for e in spans(example)
+    )
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -419,7 +421,9 @@ def test_processor_of_another_fusion_is_refused(model_fusion, fusion):
     if model_fusion == fusion:
         return
     model, processor = tiny_mmavk(fusion=model_fusion), processor_of(fusion)
-    message = f"inputs are for `fusion='{fusion}'`, the model has `fusion='{model_fusion}'`; give the processor the same"
+    message = (
+        f"inputs are for `fusion='{fusion}'`, the model has `fusion='{model_fusion}'`; give the processor the same"
+    )
     with pytest.raises(ValueError, match=message):
         recognize_entities(model, processor, [post()])
     if fusion != "none":
@@ -618,4 +622,3 @@ def test_pictures_of_one_index_and_two_palettes_are_two():
     assert batch["knowledge_index"].tolist() == [0, 1]
     with torch.no_grad():
         assert apart(*model(**batch).logits) > 1e-3
-

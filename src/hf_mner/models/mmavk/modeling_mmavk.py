@@ -134,8 +134,9 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, LinearChainCrf):
             module.reset_parameters()
-        elif isinstance(module, WordLevelFusion):
-            init.eye_(module.word.weight)
+        elif hasattr(self, "fusion") and module is self.fusion.word:
+            # Asked of the layer itself: transformers takes a module without own parameters for initialised.
+            init.eye_(module.weight)
 
     def train(self, mode: bool = True) -> MmavkForTokenClassification:
         """Switch to training or evaluation; the frozen image encoder stays in evaluation."""
