@@ -27,9 +27,8 @@ def evaluate(
 ) -> None:
     """Score a checkpoint: entities, every stage, every type, seen and unseen, boxes."""
     from hf_mner.data.leakage import refuse_leakage
-    from hf_mner.data.readers import find_data_dir, find_file
     from hf_mner.metrics import format_scores
-    from hf_mner.training.run import similarity_sources
+    from hf_mner.training.run import knowledge_sources
 
     pipe = open_pipeline(model)
     recipe = saved_recipe(model)
@@ -37,19 +36,15 @@ def evaluate(
         refuse_leakage(recipe["dataset"], dataset)
     known = recipe.get("knowledge", []) if recipe.get("dataset") == dataset else []
     names = [] if is_text_only else known if knowledge is None else knowledge
-    if not is_text_only and not encyclopedia and recipe.get("encyclopedia"):
-        encyclopedia = [find_file(find_data_dir(data_dir, dataset), recipe["encyclopedia"])]
-    if is_text_only:
-        encyclopedia = None
     granularity: Any = recipe.get("granularity", "coarse") if recipe.get("dataset") == dataset else "coarse"
-    similarity = None if is_text_only else recipe.get("similarity")
-    sources = [*open_sources(encyclopedia), *similarity_sources(similarity)]
+    named = {} if is_text_only else {**recipe, **({"encyclopedia": None} if encyclopedia else {})}
+    sources = [*open_sources(None if is_text_only else encyclopedia), *knowledge_sources(named, data_dir)]
     scores = {
         "model": model or "embedded default",
         "dataset": dataset,
         "split": split,
         "reading": "conlleval",
-        "knowledge": [*names, *(path.name for path in encyclopedia or [])],
+        "knowledge": [*names, *source_names(named, None if is_text_only else encyclopedia)],
         **score(pipe, dataset, split, data_dir, names, sources, threshold, batch_size, granularity),
     }
     if unknown := sorted(set(scores.get("entities", {}).get("per_type", {})) - set(pipe.model.entity_types)):
@@ -102,6 +97,13 @@ def score(
         progress=lambda chunks: track(chunks, description="Scoring"),
     )
     return {"label_files_sha256": label_file_hash(dataset, data_dir), **scores}
+
+
+def source_names(recipe: dict[str, Any], encyclopedia: list[Path] | None) -> list[str]:
+    """Name the sources that were asked, beside the knowledge folders that were joined."""
+    files = [Path(recipe["encyclopedia"])] if recipe.get("encyclopedia") else encyclopedia or []
+    similarity = [f"{recipe['similarity']} similarity"] if recipe.get("similarity") else []
+    return [*(path.name for path in files), *filter(None, [recipe.get("describer")]), *similarity]
 
 
 def saved_recipe(model: str | None) -> dict[str, Any]:

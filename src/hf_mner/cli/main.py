@@ -1,4 +1,4 @@
-"""`hf-mner`: predict, train, evaluate, compact, card, data. Heavy libraries are imported by the command that runs."""
+"""`hf-mner`: predict, train, sweep, evaluate, compact, card, data; each command imports what it needs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .data import app as data_app
 from .evaluate import evaluate
 from .predict import predict
 from .publish import card, compact
+from .sweep import sweep
 from .train import train
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(predict)
 app.command()(train)
+app.command()(sweep)
 app.command()(evaluate)
 app.command()(compact)
 app.command()(card)

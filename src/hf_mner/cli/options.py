@@ -14,6 +14,10 @@ DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the public data sets.", envvar="HF_MNER_DATA", show_default=False)
 ]
 Granularity = Annotated[Literal["coarse", "fine"], typer.Option(help="Types of twitter_fmnerg.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Replace a value of the recipe: --set recognition.epochs=2 (may be repeated)."),
+]
 Model = Annotated[str | None, typer.Option(help="Checkpoint folder or Hub name; default: the embedded SCANNER.")]
 EncyclopediaFiles = Annotated[
     list[Path] | None, typer.Option("--encyclopedia", help="JSON lines or TSV of articles; may be repeated.")

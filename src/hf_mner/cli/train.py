@@ -7,21 +7,21 @@ from typing import Annotated
 
 import typer
 
-from .options import DataDir
+from .options import DataDir, Settings
 
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe, see recipes/.")],
     output: Annotated[Path, typer.Option(help="Folder of the run; a run that was stopped goes on there.")],
     data_dir: DataDir = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Replace a value: --set recognition.epochs=2 (may be repeated).")
+    settings: Settings = None,
+    has_evaluation: Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Score a split after.")] = True,
+    split: Annotated[str, typer.Option(help="The split that is scored.")] = "test",
+    scores: Annotated[
+        Path | None, typer.Option(help="JSON file for the scores; default: results.json in the folder of the run.")
     ] = None,
-    has_evaluation: Annotated[
-        bool, typer.Option("--evaluate/--no-evaluate", help="Score the test split after.")
-    ] = True,
 ) -> None:
-    """Train a system as a recipe says, then score it on the test split (`OUTPUT/results.json`)."""
+    """Train a system as a recipe says, then score it."""
     import logging
 
     from transformers.utils import logging as transformers_logging
@@ -39,7 +39,8 @@ def train(
     if has_evaluation:
         from .evaluate import evaluate
 
-        evaluate(model=str(output), dataset=parsed.dataset, data_dir=data_dir, output=output / "results.json")
+        file = scores or output / "results.json"
+        evaluate(model=str(output), dataset=parsed.dataset, split=split, data_dir=data_dir, output=file)
 
 
 def parse_setting(setting: str) -> tuple[str, object]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import MnerExample
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class ImageTextSource:
         """Return the text for each example's image, None for an example without an image.
 
         Raises:
-            ValueError: if an image is not a decoded PIL image.
+            ValueError: if an image is of another type or cannot be decoded, see `rgb_image`.
         """
         places = first_places(examples)
         texts: dict[int, str] = {}
@@ -185,7 +186,7 @@ def first_places(examples: Sequence[MnerExample]) -> dict[int, int]:
     """Map the index of each example with an image to the index of the first example with the same pixels.
 
     Raises:
-        ValueError: if an image is not a decoded PIL image.
+        ValueError: if an image is of another type or cannot be decoded, see `rgb_image`.
     """
     first: dict[tuple[tuple[int, int], bytes], int] = {}
     places = {}
@@ -200,17 +201,17 @@ def rgb_image(example: MnerExample) -> Image.Image:
     """Return the example's image as RGB.
 
     Raises:
-        ValueError: if it is not a decoded PIL image; cast the column with `datasets.Image()`.
+        ValueError: if it is neither a PIL image nor `{"bytes": ..., "path": ...}`, or cannot be decoded.
     """
     from PIL import Image
 
     image = example["image"]
-    if not isinstance(image, Image.Image):
+    if not isinstance(image, Image.Image | Mapping):
         raise ValueError(
             f"Example {example.get('id')!r} has an image of type {type(image).__name__}; give a decoded PIL image,"
-            " e.g. by `dataset.cast_column('image', datasets.Image())`."
+            " e.g. by `dataset.cast_column('image', datasets.Image())`, or a mapping with its `bytes` or `path`."
         )
-    return image.convert("RGB")
+    return load_rgb_image(image)
 
 
 def chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -141,6 +141,11 @@ class Recipe:
         require(self.dataset in DATASET_NAMES, "dataset", self.dataset, f"one of {', '.join(DATASET_NAMES)}")
         require("train" in self.train_splits, "train_splits", self.train_splits, "a list with 'train'")
 
+    @property
+    def reads_images(self) -> bool:
+        """Tell whether the training opens the images themselves."""
+        return False
+
 
 @strict
 @dataclass(kw_only=True)
@@ -185,14 +190,17 @@ class MmavkRecipe(Recipe):
         fusion: see `MmavkConfig`.
         similarity_threshold: see `MmavkConfig`.
         low_similarity_weight: see `MmavkConfig`.
-        similarity: where the image-text similarity comes from that the data do not bring along: `caption` =
-            `CaptionSimilarity` of text and caption, `None` = it stays unknown and nothing is filtered.
+        describer: multimodal LLM that writes the auxiliary text of images for which the data bring none
+            (`AuxiliaryKnowledge`); `None` = they have none.
+        similarity: where the image-text similarity comes from that the data do not bring along: `clip` =
+            `ClipSimilarity` of text and image (Eq. 4), `caption` = `CaptionSimilarity` of text and caption, `None` =
+            it stays unknown and nothing is filtered.
         knowledge_parts: what makes up the auxiliary text, see `MmavkProcessor`.
         knowledge_dropout: share of the training texts that are shown without knowledge (0 in the paper).
         attention: how attention is computed while training, `None` = transformers' choice (`sdpa`). On a CPU, `eager`
             is faster for texts of some hundred tokens. `prefix` computes its own.
-        attention_dropout: of the encoder's attention; `None` = the pretrained encoder's own. 0 saves a CPU a quarter of
-            a step.
+        attention_dropout: of the encoder's attention; `None` = the pretrained encoder's own. 0 saves a CPU a quarter
+            of a step.
         max_length: tokens of the words.
         knowledge_max_length: tokens of the auxiliary text.
         vision_backbone: image encoder of `fusion: prefix`.
@@ -204,7 +212,8 @@ class MmavkRecipe(Recipe):
     fusion: Fusion = "word_level"
     similarity_threshold: float | int = 0.35
     low_similarity_weight: float | int = 0.0
-    similarity: Literal["caption"] | None = None
+    describer: str | None = None
+    similarity: Literal["clip", "caption"] | None = None
     knowledge_parts: list[Literal["auxiliary", "caption"]] = field(default_factory=lambda: ["auxiliary"])
     knowledge_dropout: float | int = 0.0
     attention: Literal["sdpa", "eager"] | None = None
@@ -221,6 +230,11 @@ class MmavkRecipe(Recipe):
         is_free = self.fusion != "prefix" or self.attention is None
         require(is_free, "attention", self.attention, "None for `fusion: prefix`, which computes its own")
         require(has_vision, "vision_backbone", self.vision_backbone, "an image encoder, as `fusion: prefix` needs one")
+
+    @property
+    def reads_images(self) -> bool:
+        """Tell whether the training opens the images themselves."""
+        return self.fusion == "prefix" or self.describer is not None or self.similarity == "clip"
 
 
 RECIPES: dict[str, type[Recipe]] = {"scanner": ScannerRecipe, "mmavk": MmavkRecipe}

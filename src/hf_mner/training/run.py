@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,10 @@ from transformers import PreTrainedModel, TrainerCallback
 from hf_mner.data.loaders import load_mner_dataset
 from hf_mner.data.readers import find_data_dir, find_file
 from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.auxiliary import AuxiliaryKnowledge
 from hf_mner.knowledge.base import KnowledgeSource
 from hf_mner.knowledge.encyclopedia import Encyclopedia
-from hf_mner.knowledge.similarity import CaptionSimilarity
+from hf_mner.knowledge.similarity import CaptionSimilarity, ClipSimilarity
 
 from .fitting import write_whole
 from .mmavk import MmavkTraining
@@ -23,6 +24,7 @@ from .scanner import ScannerTraining
 if TYPE_CHECKING:
     from datasets import Dataset
 
+SIMILARITIES: dict[str, type[Any]] = {"clip": ClipSimilarity, "caption": CaptionSimilarity}
 TRAININGS: dict[str, type[Any]] = {"scanner": ScannerTraining, "mmavk": MmavkTraining}
 
 
@@ -45,11 +47,14 @@ def train_from_recipe(
     """
     claim_folder(Path(output_dir), recipe)
     dataset = load_mner_dataset(recipe.dataset, data_dir, granularity=recipe.granularity, knowledge=recipe.knowledge)
-    has_images = getattr(recipe, "fusion", None) == "prefix"
     training = TRAININGS[recipe.system](
         recipe,
-        train=[example for split in recipe.train_splits for example in examples_of(dataset[split], has_images)],
-        validation=[] if "validation" in recipe.train_splits else examples_of(dataset["validation"], has_images),
+        train=[
+            example for split in recipe.train_splits for example in examples_of(dataset[split], recipe.reads_images)
+        ],
+        validation=[]
+        if "validation" in recipe.train_splits
+        else examples_of(dataset["validation"], recipe.reads_images),
         types=entity_types(dataset["train"]),
         output_dir=output_dir,
         sources=knowledge_sources(recipe, data_dir),
@@ -77,17 +82,22 @@ def recipe_values(recipe: Any) -> dict[str, Any]:
 
 
 def knowledge_sources(recipe: Any, data_dir: str | Path | None = None) -> list[KnowledgeSource]:
-    """Open the knowledge sources that a recipe names."""
+    """Open the knowledge sources that a recipe names.
+
+    Args:
+        recipe: a recipe, or the mapping that lies beside a checkpoint as `recipe.yaml`.
+        data_dir: where the recipe's encyclopedia lies.
+    """
+    named = recipe if isinstance(recipe, Mapping) else vars(recipe)
     sources: list[KnowledgeSource] = []
-    if getattr(recipe, "encyclopedia", None) is not None:
-        path = find_file(find_data_dir(data_dir, recipe.dataset), recipe.encyclopedia)
+    if named.get("encyclopedia"):
+        path = find_file(find_data_dir(data_dir, named["dataset"]), named["encyclopedia"])
         sources.append(Encyclopedia.from_jsonl(path))
-    return [*sources, *similarity_sources(getattr(recipe, "similarity", None))]
-
-
-def similarity_sources(name: str | None) -> list[KnowledgeSource]:
-    """Open the source of a recipe's `similarity`, none for `None`."""
-    return [CaptionSimilarity()] if name == "caption" else []
+    if named.get("describer"):
+        sources.append(AuxiliaryKnowledge(named["describer"]))
+    if named.get("similarity"):
+        sources.append(SIMILARITIES[named["similarity"]]())
+    return sources
 
 
 def examples_of(dataset: Dataset, has_images: bool = False) -> list[MnerExample]:

@@ -1,0 +1,71 @@
+"""`hf-mner sweep`: one recipe trained and scored with every combination of some settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import DataDir, Settings
+from .train import parse_setting, train
+
+
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see recipes/.")],
+    output: Annotated[Path, typer.Option(help="Folder of the sweep: one run in each sub-folder, and `sweep.json`.")],
+    over: Annotated[
+        list[str],
+        typer.Option(help="A key and its values: --over similarity_threshold=0,0.3,0.35 (may be repeated)."),
+    ],
+    data_dir: DataDir = None,
+    settings: Settings = None,
+    split: Annotated[str, typer.Option(help="Split that is scored: validation or test.")] = "test",
+) -> None:
+    """Train and score a recipe with every combination of settings; finished runs are not done again.
+
+    Runs that differ in `seed` alone are averaged.
+    """
+    from hf_mner.training.sweep import grid, run_name, summarise
+
+    runs = []
+    for combination in grid(dict(map(parse_values, over))):
+        folder = output / run_name(combination)
+        scores = folder / f"results-{split}.json"
+        if not scores.is_file():
+            changes = [*(settings or []), *(f"{key}={json.dumps(value)}" for key, value in combination.items())]
+            train(recipe, folder, data_dir, changes, has_evaluation=True, split=split, scores=scores)
+        entities = json.loads(scores.read_text(encoding="utf-8"))["entities"]
+        runs.append(
+            {"settings": combination, **{name: entities[name] for name in ("precision", "recall", "f1", "per_type")}}
+        )
+        report = {"recipe": recipe.as_posix(), "set": settings or [], "split": split, "runs": runs}
+        (output / "sweep.json").write_text(
+            json.dumps({**report, "summary": summarise(runs)}, indent=2) + "\n", encoding="utf-8"
+        )
+    print_summary(summarise(runs))
+
+
+def parse_values(text: str) -> tuple[str, list[Any]]:
+    """Split `key=value,value`; a bracket, as in `knowledge=[[],[chatgpt]]`, starts a YAML list of values."""
+    import yaml
+
+    key, value = parse_setting(text)
+    if isinstance(value, list):
+        return key, value
+    return key, [yaml.safe_load(part) for part in text.partition("=")[2].split(",")]
+
+
+def print_summary(summary: list[dict[str, Any]]) -> None:
+    """Print one row for each combination."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("settings", "seeds", "precision", "recall", "F1")
+    for row in summary:
+        settings = ", ".join(f"{key}={value}" for key, value in row["settings"].items())
+        spread = "" if row["f1_deviation"] is None else f" ± {100 * row['f1_deviation']:.2f}"
+        numbers = [f"{100 * row[name]:.2f}" for name in ("precision", "recall", "f1")]
+        table.add_row(settings, str(row["seeds"]), *numbers[:2], numbers[2] + spread)
+    Console().print(table)
