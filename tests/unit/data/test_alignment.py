@@ -5,7 +5,16 @@ import random
 import pytest
 from tiny import KINDS, tiny_processor
 
-from hf_mner.data.alignment import join_words, special_token_frame, split_words, subwords_of_words, window_words
+from hf_mner.data.alignment import (
+    join_words,
+    read_windows,
+    special_token_frame,
+    special_token_joint,
+    split_words,
+    subwords_of_words,
+    tokenize_once,
+    window_words,
+)
 
 TEXTS = [
     "Steve Kerr coaches the Warriors.",
@@ -115,6 +124,26 @@ def test_frame_is_what_the_tokenizer_puts_around_a_text(tokenizer):
     assert after
 
 
+def test_joint_is_what_the_tokenizer_puts_between_two_texts(tokenizer):
+    (before, after), joint = special_token_frame(tokenizer), special_token_joint(tokenizer)
+    one, other = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("Kerr", "Oakland"))
+    assert [*before, *one, *joint, *other, *after] == tokenizer("Kerr", "Oakland")["input_ids"]
+    assert joint[: len(after)] == after, "the first text ends as it would alone"
+
+
+def test_each_text_is_tokenized_once(tokenizer, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "hf_mner.data.alignment.subwords_of_words",
+        lambda tokenizer, texts: given.extend(texts) or subwords_of_words(tokenizer, texts),
+    )
+    found = tokenize_once(tokenizer, iter(["in  Oakland", "", "in  Oakland", " ", "Kerr"]))
+    assert given == [["in", "Oakland"], [], [], ["Kerr"]]
+    assert found["in  Oakland"] == (["in", "Oakland"], subwords_of_words(tokenizer, [["in", "Oakland"]])[0])
+    assert found[""] == found[" "] == ([], [])
+    assert tokenize_once(tokenizer, []) == {}
+
+
 # ---------------------------------------------------------------------------------------------------------- windows
 
 FRAME = ([101], [102])
@@ -174,3 +203,26 @@ def test_giant_word_is_cut_to_the_window():
 
 def test_empty_text_gives_one_empty_window():
     assert window_words([], FRAME, max_length=10) == [(0, 0, [101, 102], [])]
+
+
+def test_words_count_where_they_stand_farthest_from_an_edge():
+    found = list(read_windows([(0, 0, 6), (1, 0, 2), (0, 3, 8)], [8, 2]))
+    assert found[0] == (0, 0, [True] * 6)
+    assert found[1] == (1, 0, [True] * 2)
+    # Words 3, 4, 5 stood 2, 1, 0 words from an edge; now they stand 0, 1, 2 words from one. A tie stays.
+    assert found[2] == (0, 3, [False, False, True, True, True])
+
+
+def test_every_word_of_overlapping_windows_is_read_and_last_where_it_has_most_context():
+    generator = random.Random(2)
+    for _ in range(200):
+        subwords = words_of_lengths([generator.choice((1, 1, 2, 9)) for _ in range(generator.randint(1, 50))])
+        windows = window_words(subwords, FRAME, generator.randint(4, 30), generator.randint(0, 10))
+        read: dict[int, int] = {}
+        places = [(0, window.first_word, window.end_word) for window in windows]
+        for (_, first, end), (text, start, counts) in zip(places, read_windows(places, [len(subwords)]), strict=True):
+            assert (text, start, len(counts)) == (0, first, end - first)
+            read |= {word: min(word - first, end - 1 - word) for word in range(first, end) if counts[word - first]}
+        for word in range(len(subwords)):
+            margins = [min(word - first, end - 1 - word) for _, first, end in places if first <= word < end]
+            assert read[word] == max(margins)

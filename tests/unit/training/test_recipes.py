@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_mner.training.recipes import RecognitionRecipe, ScannerRecipe, load_recipe
+from hf_mner.training.recipes import MmavkRecipe, RecognitionRecipe, ScannerRecipe, TaggingRecipe, load_recipe
 from hf_mner.training.run import claim_folder
 
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").rglob("*.yaml"))
@@ -17,6 +17,13 @@ backbone: bert-base-cased
 detection: {epochs: 1, batch_size: 2, learning_rate: 0.001, weight_decay: 0.01}
 recognition: {epochs: 2.5, batch_size: 4, learning_rate: 0.002, weight_decay: 0}
 cross_fitting: {folds: 4}
+"""
+
+SMALLEST_MMAVK = """
+system: mmavk
+dataset: twitter2017
+backbone: bert-base-cased
+training: {epochs: 1, batch_size: 2, learning_rate: 0.001, weight_decay: 0.01}
 """
 
 
@@ -111,6 +118,55 @@ def test_file_that_is_no_mapping_is_refused(write_recipe):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent.yaml does not exist; the package's recipes lie in"):
         load_recipe(tmp_path / "absent.yaml")
+
+
+# ------------------------------------------------------------------------------------------------------------- MMAVK
+
+
+def test_mmavk_recipe_has_the_papers_defaults(write_recipe):
+    recipe = load_recipe(write_recipe(text=SMALLEST_MMAVK))
+    assert isinstance(recipe, MmavkRecipe)
+    assert isinstance(recipe.training, TaggingRecipe)
+    assert (recipe.fusion, recipe.similarity_threshold, recipe.low_similarity_weight) == ("word_level", 0.35, 0.0)
+    assert (recipe.knowledge_parts, recipe.knowledge_dropout) == (["auxiliary"], 0.0)
+    assert recipe.training.crf_learning_rate is None
+
+
+def test_mmavk_recipe_reads_every_field(write_recipe):
+    values = {
+        "fusion": "prefix",
+        "similarity_threshold": -1,
+        "similarity": "caption",
+        "knowledge_parts": ["caption", "auxiliary"],
+        "vision_backbone": "microsoft/resnet-50",
+        "vision_feature_layers": [-1],
+        "training.crf_learning_rate": 0.05,
+        "training.warmup": 0.1,
+    }
+    recipe = load_recipe(write_recipe(text=SMALLEST_MMAVK), values)
+    assert (recipe.fusion, recipe.similarity_threshold, recipe.similarity) == ("prefix", -1, "caption")
+    assert recipe.knowledge_parts == ["caption", "auxiliary"]
+    assert (recipe.vision_backbone, recipe.vision_feature_layers) == ("microsoft/resnet-50", [-1])
+    assert (recipe.training.crf_learning_rate, recipe.training.warmup) == (0.05, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("fusion", "gate", "'fusion'.*'word_level', 'concat', 'none', 'prefix'.*got gate"),
+        ("fusion", "prefix", "`vision_backbone` must be an image encoder, as `fusion: prefix` needs one, got None"),
+        ("knowledge_parts", ["captions"], "'knowledge_parts'.*got captions"),
+        ("knowledge_dropout", 1.5, r"`knowledge_dropout` must be a share in \[0, 1\], got 1.5"),
+        ("similarity", "bleu", "'similarity'.*bleu"),
+        ("detection", {}, r"has keys that nothing reads: \['detection'\]"),
+        ("training.distillation", "tyt", r"training has keys that nothing reads: \['distillation'\]"),
+        ("training.crf_learning_rate", "1e-2", "'crf_learning_rate'.*'1e-2'"),
+        ("training.batch_size", 0, "`batch_size` must be 1 or more, got 0"),
+    ],
+)
+def test_mmavk_recipe_refuses(write_recipe, key, value, message):
+    with pytest.raises(ValueError, match=f"(?s)recipe.yaml.*{message}"):
+        load_recipe(write_recipe(text=SMALLEST_MMAVK), {key: value})
 
 
 # -------------------------------------------------------------------------------------------------------- the folder

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CLASSES, tiny_examples, tiny_processor, tiny_scanner
+from tiny import CLASSES, tiny_examples, tiny_mmavk, tiny_mmavk_processor, tiny_processor, tiny_scanner
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_mner.layers.losses import trust_your_teacher_loss
 from hf_mner.training.arguments import MnerTrainingArguments
@@ -76,7 +77,80 @@ def test_frozen_parameters_are_not_optimised(tmp_path):
     assert groups.keys() == {name for name, _ in model.named_parameters() if ".embeddings." not in name}
 
 
+def tagging_trainer(folder: Path, fusion: str = "word_level", rows=None, **kwargs) -> TrustYourTeacherTrainer:
+    model, processor = tiny_mmavk(fusion=fusion), tiny_mmavk_processor(fusion=fusion)
+    rows = rows or processor.rows(tiny_examples(), label2id=model.config.label2id)
+    args = arguments(folder, **kwargs)
+    return TrustYourTeacherTrainer(model, args, processing_class=processor, train_dataset=rows, eval_dataset=rows)
+
+
+@pytest.mark.parametrize(
+    ("rates", "head", "crf"),
+    [
+        ({}, 1e-4, 1e-4),
+        ({"head_learning_rate": 1e-3}, 1e-3, 1e-3),
+        ({"crf_learning_rate": 1e-2}, 1e-4, 1e-2),
+        ({"head_learning_rate": 1e-3, "crf_learning_rate": 1e-2}, 1e-3, 1e-2),
+        ({"head_learning_rate": 1e-3, "crf_learning_rate": 0.0}, 1e-3, 0.0),
+    ],
+)
+def test_crf_has_its_own_learning_rate(tmp_path, rates, head, crf):
+    groups = group_of_each_parameter(tagging_trainer(tmp_path, learning_rate=1e-4, weight_decay=0.1, **rates))
+    assert {name.split(".")[0] for name in groups} == {
+        "text_model",
+        "knowledge_projection",
+        "fusion",
+        "classifier",
+        "crf",
+    }
+    expected = {"text_model": 1e-4, "crf": crf}
+    for name, group in groups.items():
+        assert group["lr"] == expected.get(name.split(".")[0], head), name
+
+
+def test_prefix_is_a_head_and_its_image_encoder_is_not_optimised(tmp_path):
+    rates = {"learning_rate": 1e-4, "head_learning_rate": 1e-2}
+    groups = group_of_each_parameter(tagging_trainer(tmp_path, "prefix", **rates))
+    assert not any(name.startswith("vision_model.") for name in groups)
+    assert groups["prefix.encoder.0.weight"]["lr"] == groups["prefix.gates.1.bias"]["lr"] == 1e-2
+
+
+# ------------------------------------------------------------------------------------------------- batches by length
+
+
+def test_rows_are_grouped_by_all_that_the_model_reads(tmp_path):
+    processor, label2id = tiny_mmavk_processor(), tiny_mmavk().config.label2id
+    examples = [
+        {"tokens": ["a"] * (1 + number % 3), "entities": [], "knowledge": {"auxiliary": "coach " * (24 - number)}}
+        for number in range(24)
+    ]
+    rows = processor.rows(examples, label2id=label2id)
+    trainer = tagging_trainer(
+        tmp_path, rows=rows, train_sampling_strategy="group_by_length", per_device_train_batch_size=4
+    )
+    lengths = [len(row["input_ids"]) + len(row["knowledge_ids"]) for row in rows]
+    for sampler in (trainer._get_train_sampler(), trainer._get_eval_sampler(rows)):
+        assert isinstance(sampler, LengthGroupedSampler)
+        assert sampler.lengths == lengths
+        assert sorted(sampler) == list(range(24))
+    order = list(trainer._get_train_sampler())
+    assert lengths[order[0]] == max(lengths), "the longest batch comes first, so that memory fails early"
+
+
+def test_a_plain_sampler_stays_as_it_is(tmp_path):
+    sampler = tagging_trainer(tmp_path)._get_train_sampler()
+    assert not isinstance(sampler, LengthGroupedSampler)
+    assert not hasattr(sampler, "lengths")
+
+
 # ------------------------------------------------------------------------------------------------------------ teacher
+
+
+def test_a_model_that_decides_on_sequences_takes_no_teacher(tmp_path):
+    with pytest.raises(
+        ValueError, match="distillation='half'.*MmavkForTokenClassification decides on whole sequences"
+    ):
+        tagging_trainer(tmp_path, distillation="half")
 
 
 def test_teacher_is_needed(tmp_path):
