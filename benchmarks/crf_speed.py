@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torchcrf
+from timing import compare, report
 from torch import Tensor, nn
 
 from hf_mner.layers.crf import LinearChainCrf
@@ -82,19 +80,10 @@ def difference(one: Tensor, other: Tensor) -> float:
     return float((one.double() - other.double()).abs().max())
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Time one run."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
-
-
-def compare(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> dict[str, float]:
-    """Time both by turns, after one run of each to warm up."""
-    ours(), theirs()
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
-    mine, other = (statistics.median(times) * 1e3 for times in zip(*pairs, strict=True))
-    return {"ours_ms": round(mine, 3), "pytorch_crf_ms": round(other, 3), "ratio": round(other / mine, 2)}
+def times(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> dict[str, float]:
+    """Time both by turns."""
+    mine, other, ratio = compare(ours, theirs, repeats)
+    return {"ours_ms": round(1e3 * mine, 3), "pytorch_crf_ms": round(1e3 * other, 3), "ratio": round(ratio, 2)}
 
 
 def main() -> None:
@@ -112,8 +101,8 @@ def main() -> None:
         case = Case(options.batch_size, **sizes)
         cases[name] = {
             **sizes,
-            "loss": compare(lambda c=case: c.loss(c.ours), lambda c=case: c.loss(c.theirs), options.repeats),
-            "decode": compare(lambda c=case: c.decode(c.ours), lambda c=case: c.decode(c.theirs), options.repeats),
+            "loss": times(lambda c=case: c.loss(c.ours), lambda c=case: c.loss(c.theirs), options.repeats),
+            "decode": times(lambda c=case: c.decode(c.ours), lambda c=case: c.decode(c.theirs), options.repeats),
             **case.errors(),
         }
     result = {
@@ -124,10 +113,7 @@ def main() -> None:
         "pytorch_crf": torchcrf.__version__,
         "cases": cases,
     }
-    print(json.dumps(result, indent=2))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    report(result, options.output)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,11 @@ of the repeats counts; both arms alternate.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from timing import compare, report
 
 from hf_mner import ScannerForMultimodalNer, load_mner_dataset, pipeline, recognize_entities
 from hf_mner.knowledge.base import add_knowledge
@@ -40,13 +38,6 @@ def record_batches(
     for hook in hooks:
         hook.remove()
     return batches
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Time one run."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -81,9 +72,7 @@ def main() -> None:
         for encoder, inputs in batches:
             encoder(**inputs)
 
-    encoders_alone()
-    pairs = [(seconds(encoders_alone), seconds(two_stages)) for _ in range(options.repeats)]
-    bare, whole = (statistics.median(times) for times in zip(*pairs, strict=True))
+    whole, bare, ratio = compare(two_stages, encoders_alone, options.repeats)
     result = {
         "tweets": len(ready),
         "batch_size": options.batch_size,
@@ -91,12 +80,10 @@ def main() -> None:
         "forward_passes": len(batches),
         "encoders_alone_s": bare,
         "two_stages_s": whole,
-        "ratio": statistics.median(alone / both for alone, both in pairs),
+        "ratio": ratio,
         "tweets_per_s": len(ready) / whole,
     }
-    print(json.dumps(result, indent=2))
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    report(result, options.output)
 
 
 if __name__ == "__main__":

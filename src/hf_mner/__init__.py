@@ -12,8 +12,11 @@ from hf_mner.auto import SYSTEMS, register_on_use
 __version__ = "0.1.0"
 
 PUBLIC = {
+    "AuxiliaryKnowledge": "hf_mner.knowledge.auxiliary",
+    "ClipSimilarity": "hf_mner.knowledge.similarity",
     "Encyclopedia": "hf_mner.knowledge.encyclopedia",
     "ImageCaptioner": "hf_mner.knowledge.captions",
+    "LinearChainCrf": "hf_mner.layers.crf",
     "MnerTrainingArguments": "hf_mner.training.arguments",
     "MultimodalNerPipeline": "hf_mner.pipelines.multimodal_ner",
     "TrustYourTeacherTrainer": "hf_mner.training.trainer",

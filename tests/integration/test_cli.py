@@ -171,7 +171,7 @@ def test_recipe_errors_are_one_line(fail, tmp_path):
     assert "['seeds']" in fail("train", str(tmp_path / "recipe.yaml"), "--output", str(tmp_path / "run"))
     setting = ("--set", "seed")
     line = fail("train", str(tmp_path / "recipe.yaml"), "--output", str(tmp_path / "run"), *setting)
-    assert "`--set seed` has no value; write KEY=VALUE" in line
+    assert "`seed` has no value; write KEY=VALUE" in line
 
 
 def test_recipe_value_of_a_wrong_type_is_one_line(fail, tmp_path):
@@ -193,5 +193,5 @@ def test_data_list():
 def test_help_names_every_command():
     result = CliRunner().invoke(main.app, ["--help"])
     assert result.exit_code == 0
-    for command in ("predict", "train", "evaluate", "data"):
+    for command in ("predict", "train", "sweep", "evaluate", "data"):
         assert command in result.stdout

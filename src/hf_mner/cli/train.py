@@ -49,5 +49,5 @@ def parse_setting(setting: str) -> tuple[str, object]:
 
     key, equals, value = setting.partition("=")
     if not equals:
-        raise ValueError(f"`--set {setting}` has no value; write KEY=VALUE, for example recognition.epochs=2.")
+        raise ValueError(f"`{setting}` has no value; write KEY=VALUE, for example --set recognition.epochs=2.")
     return key, yaml.safe_load(value)
