@@ -12,13 +12,32 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from hf_mner.models.base.modeling_base import COMPACT_WEIGHTS
+from hf_mner.models.scanner.configuration_scanner import NON_ENTITY
 from hf_mner.pipelines import DEFAULT_CHECKPOINT
 
 TEMPLATE = files("hf_mner.hub") / "model_card_template.md"
+CITATIONS = files("hf_mner.hub") / "citations"
+
+DATA_SOURCES = {
+    "twitter2015": "tweets with annotations by Zhang et al. 2018 (no licence stated, Twitter's terms)",
+    "twitter2017": "tweets with annotations by Lu et al. 2018 (no licence stated, Twitter's terms)",
+    "twitter_gmner": "tweets with annotations by Yu et al. 2023 (no licence stated, Twitter's terms)",
+    "twitter_fmnerg": "tweets with annotations by Wang et al. 2023 (no licence stated, Twitter's terms)",
+    "conll2003": "CoNLL-2003 (Tjong Kim Sang and De Meulder 2003; text of Reuters, for research)",
+    "wnut17": "WNUT-17 (Derczynski et al. 2017; CC BY 4.0)",
+    "cp_mner": "CP-MNER, texts and images of Chinese paintings (no licence stated)",
+}
+KNOWLEDGE_SOURCES = {
+    "blip2_captions": "BLIP-2 captions of their images",
+    "chatgpt": "what ChatGPT wrote about each text and its caption (PGIM, Li et al. 2023)",
+    "mplug_owl_captions": "what mPLUG-Owl wrote about each image",
+    "encyclopedia": "encyclopedia entries from Wikipedia and Wikidata (CC BY-SA, CC0)",
+}
 
 
 def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], licence: str = "apache-2.0") -> str:
-    """Return the Markdown card of a SCANNER checkpoint; every score in it is read from a results file.
+    """Return the Markdown card of a checkpoint; every score in it is read from a results file.
 
     Args:
         checkpoint: folder with safetensors weights, `config.json` and `recipe.yaml`.
@@ -48,8 +67,11 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
         "dataset": recipe["dataset"],
         "seed": recipe["seed"],
         "recipe": yaml.safe_dump(recipe, sort_keys=False).rstrip(),
-        "megabytes": f"{sum(path.stat().st_size for path in checkpoint.glob('*.safetensors')) / 1e6:.1f}",
-        "classes": ", ".join(config["id2label"].values()),
+        "how": reading_sentence(recipe),
+        "storage": storage_sentence(checkpoint),
+        "types_found": ", ".join(entity_types(config)),
+        "training_data": ", ".join(training_data(recipe)),
+        "citation": (CITATIONS / f"{recipe['system']}.bib").read_text(encoding="utf-8").rstrip(),
         "boxes": grounding_sentence(config),
         "scores": score_table(scores),
         "types": type_table(scores),
@@ -58,11 +80,41 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
 
 
+def entity_types(config: dict[str, Any]) -> list[str]:
+    """Return the entity types among a model's classes: without `non-entity`, `O`, and the marks of BIO tags."""
+    names = [name for name in config["id2label"].values() if name not in (NON_ENTITY, "O")]
+    return list(dict.fromkeys(name.removeprefix("B-").removeprefix("I-") for name in names))
+
+
+def reading_sentence(recipe: dict[str, Any]) -> str:
+    """Say in one sentence how the system reads a post."""
+    if recipe["system"] == "scanner":
+        return "One stage finds spans; the other types each in a prompt with its knowledge."
+    return f"It tags words with a CRF; the auxiliary text is read by `fusion: {recipe['fusion']}`."
+
+
+def storage_sentence(checkpoint: Path) -> str:
+    """Say how large the weights are, and what compacting did to them."""
+    size = f"{sum(path.stat().st_size for path in checkpoint.glob('*.safetensors')) / 1e6:.1f} MB"
+    if not (checkpoint / COMPACT_WEIGHTS).is_file():
+        return f"The weights take {size}."
+    return (
+        f"`hf-mner compact` stored the matrices in\neight bits ({size}); they are loaded in single precision."
+        " `docs/results.md` of the repository has what that costs."
+    )
+
+
+def training_data(recipe: dict[str, Any]) -> list[str]:
+    """Name what a recipe trained on, with licences."""
+    names = [*recipe.get("knowledge", []), *(["encyclopedia"] if recipe.get("encyclopedia") else [])]
+    return [DATA_SOURCES.get(recipe["dataset"], recipe["dataset"]), *(KNOWLEDGE_SOURCES.get(n, n) for n in names)]
+
+
 def grounding_sentence(config: dict[str, Any]) -> str:
     """Say whether the model proposes boxes."""
     if config.get("grounding_weight"):
         return "It grounds entities in the image's detected objects."
-    return "It was not trained to ground (`grounding_weight` is 0): `boxes` is always empty."
+    return "It was not trained to ground: `boxes` is always empty."
 
 
 def eval_result(row: dict[str, Any]) -> EvalResult:
