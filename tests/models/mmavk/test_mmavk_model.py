@@ -13,6 +13,7 @@ from tiny import (
     KINDS,
     SIZE,
     TYPES,
+    tiny_encoder_config,
     tiny_encoder_folder,
     tiny_examples,
     tiny_image,
@@ -21,7 +22,14 @@ from tiny import (
     tiny_mmavk_processor,
     tiny_resnet_config,
 )
-from transformers import AlbertConfig, AutoModel, AutoModelForTokenClassification, DebertaV2Config, DistilBertConfig
+from transformers import (
+    AlbertConfig,
+    AutoModel,
+    AutoModelForTokenClassification,
+    DebertaV2Config,
+    DistilBertConfig,
+    ViTConfig,
+)
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
 import hf_mner
@@ -495,6 +503,31 @@ def test_vision_encoder_is_needed_by_the_prefix_alone(folders):
         MmavkForTokenClassification.from_backbones(
             str(folders["text"]), str(folders["vision"]), fusion="concat", **LABELS
         )
+
+
+@pytest.mark.parametrize(
+    ("vision", "fields", "message"),
+    [
+        (tiny_resnet_config(), {"vision_feature_layers": [-1, 9]}, "holds 9, and `ResNetModel` has 5 .* from -5 to 4"),
+        (
+            ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=32),
+            {},
+            "`ViTModel` gives no feature maps .* use an image encoder such as ResNet",
+        ),
+    ],
+    ids=["absent layer", "no feature maps"],
+)
+def test_vision_encoders_without_the_feature_maps_are_refused(vision, fields, message):
+    text = tiny_encoder_config("bert", 50)
+    config = MmavkConfig(text_config=text, vision_config=vision, fusion="prefix", **LABELS, **fields)
+    with pytest.raises(ValueError, match=message):
+        MmavkForTokenClassification(config)
+
+
+def test_labels_that_are_no_tags_are_refused_at_once():
+    config = MmavkConfig(text_config=tiny_encoder_config("bert", 50), id2label={0: "O", 1: "PER"})
+    with pytest.raises(ValueError, match=r"`id2label`: Tag 'PER' is not a BIO tag.*Use `dict\(enumerate\(bio_labels"):
+        MmavkForTokenClassification(config)
 
 
 def test_prefix_may_read_other_layers(folders):

@@ -61,6 +61,7 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
 
     def __init__(self, config: MmavkConfig):
         super().__init__(config)
+        check_tags(self.class_names)
         width = hidden_size(config)
         self.text_model = text_encoder(config.text_config)
         if config.fusion == "word_level":
@@ -114,16 +115,16 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         Raises:
             ValueError: if `vision` is missing for `prefix`, or given for another fusion.
         """
+        fusion = config_kwargs.get("fusion", MmavkConfig.fusion)
+        if vision is not None and fusion != "prefix":
+            raise ValueError(
+                f"`vision={vision!r}` is not read by `fusion={fusion!r}`; leave it out, or use `fusion='prefix'`."
+            )
         source = load_text_encoder(text, vocab_size, **(text_kwargs or {}))
         vision_config = AutoConfig.from_pretrained(resolve_backbone(vision)) if vision else None
         model = cls(MmavkConfig(text_config=source.config, vision_config=vision_config, **config_kwargs))
         model.text_model.load_state_dict(source.state_dict())
         if vision is not None:
-            if not hasattr(model, "vision_model"):
-                raise ValueError(
-                    f"`vision={vision!r}` is not read by `fusion={model.config.fusion!r}`; leave it out, or use"
-                    " `fusion='prefix'`."
-                )
             images = AutoModel.from_pretrained(resolve_backbone(vision), dtype=torch.float32, use_safetensors=True)
             model.vision_model.load_state_dict(images.state_dict())
             model.config.vision_config.name_or_path = vision
@@ -352,6 +353,14 @@ class WordLevelFusion(nn.Module):
         return fused + knowledge.unsqueeze(1)
 
 
+def check_tags(names: Sequence[str]) -> None:
+    """Refuse labels that are no BIO tags before anything is trained on them."""
+    try:
+        list(map(split_tag, names))
+    except ValueError as error:
+        raise ValueError(f"`id2label`: {error} Use `dict(enumerate(bio_labels(types)))`.") from error
+
+
 def require_with(name: str, value: Tensor | None, **needed: Tensor | None) -> None:
     """Refuse an input that comes without those that say how it is to be read."""
     missing = [other for other, tensor in needed.items() if tensor is None]
@@ -372,11 +381,27 @@ def vision_encoder(config: MmavkConfig) -> PreTrainedModel:
 
 
 def feature_size(vision_model: PreTrainedModel, layers: Sequence[int]) -> int:
-    """Return the number of channels of the chosen feature maps together, read off a small blank image."""
+    """Return the number of channels of the chosen feature maps together, read off a small blank image.
+
+    Raises:
+        ValueError: if the model gives no feature maps (a ViT), or fewer than `layers` ask for.
+    """
     parameter = next(vision_model.parameters())
-    blank = torch.zeros(1, 3, 64, 64, device=parameter.device, dtype=parameter.dtype)
+    given = getattr(vision_model.config, "image_size", None)
+    size = given if isinstance(given, int) else 64
+    blank = torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype)
     with torch.no_grad():
         maps = vision_model(blank, output_hidden_states=True).hidden_states
+    if any(states.ndim != 4 for states in maps):
+        raise ValueError(
+            f"`{type(vision_model).__name__}` gives no feature maps (`b c h w`) as hidden states; use an image encoder"
+            " such as ResNet, ConvNeXt or MobileNetV2."
+        )
+    if unknown := [layer for layer in layers if not -len(maps) <= layer < len(maps)]:
+        raise ValueError(
+            f"`vision_feature_layers` holds {unknown[0]}, and `{type(vision_model).__name__}` has {len(maps)} hidden"
+            f" states; choose from {-len(maps)} to {len(maps) - 1}."
+        )
     return sum(maps[layer].shape[1] for layer in layers)
 
 

@@ -279,9 +279,11 @@ class MmavkProcessor(MnerProcessor):
         image = row["image"]
         if image is None:
             return None
-        if isinstance(image, Mapping):
-            image = (image.get("path"), image.get("bytes"))
-        elif not isinstance(image, str | bytes | PathLike):
+        if isinstance(image, bytes):
+            image = hash(image)  # a key is kept for long, and bytes are large
+        elif isinstance(image, Mapping):
+            image = (image.get("path"), hash(image.get("bytes")))
+        elif not isinstance(image, str | PathLike):
             pixels = load_rgb_image(image)
             image = (pixels.size, hash(pixels.tobytes()))
         return (image, tuple(row["crops"]))
