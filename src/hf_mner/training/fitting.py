@@ -138,6 +138,9 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def drop_knowledge(examples: Sequence[MnerExample], share: float, seed: int) -> list[MnerExample]:
-    """Return the examples, a random share of them without knowledge."""
+    """Return the examples, a random share of them without knowledge and image."""
     generator = random.Random(seed)
-    return [{**example, "knowledge": None} if generator.random() < share else example for example in examples]
+    return [
+        {**example, "knowledge": None, "image": None} if generator.random() < share else example
+        for example in examples
+    ]

@@ -13,7 +13,8 @@ from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDa
 
 from hf_mner.data.readers import DATASET_NAMES
 from hf_mner.layers.losses import Distillation
-from hf_mner.models.mmavk.configuration_mmavk import Fusion
+from hf_mner.models.base.processing_base import MIN_LENGTH
+from hf_mner.models.mmavk.configuration_mmavk import Fusion, check_filter
 
 
 @strict
@@ -226,6 +227,9 @@ class MmavkRecipe(Recipe):
     def validate_knowledge(self):
         """Refuse a share that means nothing, and a prefix without images."""
         require(0 <= self.knowledge_dropout <= 1, "knowledge_dropout", self.knowledge_dropout, "a share in [0, 1]")
+        for name in ("max_length", "knowledge_max_length"):
+            require(getattr(self, name) >= MIN_LENGTH, name, getattr(self, name), f"{MIN_LENGTH} tokens or more")
+        check_filter(self.fusion, self.similarity_threshold, self.low_similarity_weight)
         has_vision = self.fusion != "prefix" or self.vision_backbone is not None
         is_free = self.fusion != "prefix" or self.attention is None
         require(is_free, "attention", self.attention, "None for `fusion: prefix`, which computes its own")

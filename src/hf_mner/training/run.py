@@ -47,14 +47,13 @@ def train_from_recipe(
     """
     claim_folder(Path(output_dir), recipe)
     dataset = load_mner_dataset(recipe.dataset, data_dir, granularity=recipe.granularity, knowledge=recipe.knowledge)
+    has_choice = "validation" in dataset and "validation" not in recipe.train_splits  # else the last epoch is kept
     training = TRAININGS[recipe.system](
         recipe,
         train=[
             example for split in recipe.train_splits for example in examples_of(dataset[split], recipe.reads_images)
         ],
-        validation=[]
-        if "validation" in recipe.train_splits
-        else examples_of(dataset["validation"], recipe.reads_images),
+        validation=examples_of(dataset["validation"], recipe.reads_images) if has_choice else [],
         types=entity_types(dataset["train"]),
         output_dir=output_dir,
         sources=knowledge_sources(recipe, data_dir),

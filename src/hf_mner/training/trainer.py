@@ -63,6 +63,8 @@ class TrustYourTeacherTrainer(Trainer):
             teacher = load_teacher(teacher, model, args)
             train_dataset = with_teacher_logits(train_dataset, teacher, processing_class, args)
         args.remove_unused_columns = False  # rows hold their origin, which the collator leaves out
+        # `nn.DataParallel` would cut knowledge that rows share apart from the rows; `torchrun` uses several GPUs.
+        args._n_gpu = min(args.n_gpu, 1)
         args.label_names = ["labels"]
         super().__init__(
             model,

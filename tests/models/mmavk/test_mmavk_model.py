@@ -632,18 +632,20 @@ def test_each_text_or_image_is_encoded_once_in_a_pipeline_call(fusion, monkeypat
 @pytest.mark.parametrize("limit", [0, 1])
 def test_a_small_cache_changes_nothing(fusion, limit):
     model, processor = tiny_mmavk(fusion=fusion), processor_of(fusion)
-    cache = EncodingCache(max_items=limit)
-    expected = recognize_entities(model, processor, posts())
+    whole = EncodingCache()
+    expected = recognize_entities(model, processor, posts(), cache=whole)
+    cache = EncodingCache(max_bytes=limit * next(iter(whole.values())).nbytes)
     for _ in range(2):
         assert recognize_entities(model, processor, posts(), cache=cache) == expected
         assert len(cache) == limit
 
 
 def test_cache_drops_the_oldest():
-    cache = EncodingCache(max_items=2)
-    for key in "abc":
+    cache = EncodingCache(max_bytes=8)
+    for key in "abcc":
         cache[key] = torch.zeros(1)
     assert list(cache) == ["b", "c"]
+    assert cache.num_bytes == 8
 
 
 def test_pictures_of_one_index_and_two_palettes_are_two():

@@ -255,6 +255,7 @@ def decode(tags: list[str], probabilities: list[float], **kwargs: Any) -> list[d
     processor = tiny_mmavk_processor()
     given = [{**example(), "tokens": [*WORDS, "today"]}]
     output = {"tags": np.array([LABEL2ID[tag] for tag in tags]), "tag_probabilities": np.array(probabilities)}
+    output["knowledge_weight"] = np.ones(1)
     rows = processor.rows(given)
     return processor.post_process_entities([output], rows, given, "recognition", ID2LABEL, **kwargs)[0]["entities"]
 

@@ -18,17 +18,18 @@ COMPACT_WEIGHTS = "model.int8.safetensors"
 
 
 class EncodingCache(OrderedDict[Hashable, Tensor]):
-    """Encodings by what was encoded; beyond `max_items` the oldest are dropped. Valid for one model's weights."""
+    """Encodings by what was encoded; beyond `max_bytes` the oldest are dropped. Valid for one model's weights."""
 
-    def __init__(self, max_items: int = 20_000):
+    def __init__(self, max_bytes: int = 2**28):
         super().__init__()
-        self.max_items = max_items
+        self.max_bytes, self.num_bytes = max_bytes, 0
 
     def __setitem__(self, key: Hashable, value: Tensor) -> None:
         """Keep an encoding."""
+        self.num_bytes += value.nbytes - (self[key].nbytes if key in self else 0)
         super().__setitem__(key, value)
-        while len(self) > self.max_items:
-            self.popitem(last=False)
+        while self.num_bytes > self.max_bytes and self:
+            self.num_bytes -= self.popitem(last=False)[1].nbytes
 
 
 class MnerPreTrainedModel(PreTrainedModel):

@@ -41,7 +41,7 @@ class MmavkConfig(PreTrainedConfig):
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="resnet", optional=True),
     }
     # Tensors that `Trainer` need not gather as predictions; the tags are.
-    keys_to_ignore_at_inference = ["logits", "tag_probabilities"]
+    keys_to_ignore_at_inference = ["logits", "tag_probabilities", "knowledge_weight"]
 
     text_config: dict | PreTrainedConfig | None = None
     vision_config: dict | PreTrainedConfig | None = None
@@ -66,20 +66,7 @@ class MmavkConfig(PreTrainedConfig):
 
     def validate_similarity(self):
         """Refuse a threshold that is no cosine, and a weight that the fusion cannot apply."""
-        if not -1 <= self.similarity_threshold <= 1:
-            raise ValueError(
-                f"`similarity_threshold` is a cosine, from -1 (filter nothing) to 1, got {self.similarity_threshold};"
-                " the paper uses 0.35."
-            )
-        if not 0 <= self.low_similarity_weight <= 1:
-            raise ValueError(
-                f"`low_similarity_weight` must be in [0, 1] (the paper: 0), got {self.low_similarity_weight}."
-            )
-        if self.fusion in ("concat", "prefix") and self.low_similarity_weight not in (0, 1):
-            raise ValueError(
-                f"`fusion={self.fusion!r}` cannot weigh knowledge with `low_similarity_weight="
-                f"{self.low_similarity_weight}`; use 0 or 1, or `fusion='word_level'`."
-            )
+        check_filter(self.fusion, self.similarity_threshold, self.low_similarity_weight)
 
     def validate_vision(self):
         """Refuse a prefix of nothing."""
@@ -90,4 +77,20 @@ class MmavkConfig(PreTrainedConfig):
             )
 
 
-__all__ = ["FUSIONS", "Fusion", "MmavkConfig"]
+def check_filter(fusion: str, similarity_threshold: float, low_similarity_weight: float) -> None:
+    """Refuse a threshold that is no cosine, and a weight that the fusion cannot apply."""
+    if not -1 <= similarity_threshold <= 1:
+        raise ValueError(
+            f"`similarity_threshold` is a cosine, from -1 (filter nothing) to 1, got {similarity_threshold};"
+            " the paper uses 0.35."
+        )
+    if not 0 <= low_similarity_weight <= 1:
+        raise ValueError(f"`low_similarity_weight` must be in [0, 1] (the paper: 0), got {low_similarity_weight}.")
+    if fusion in ("concat", "prefix") and low_similarity_weight not in (0, 1):
+        raise ValueError(
+            f"`fusion={fusion!r}` cannot weigh knowledge with `low_similarity_weight={low_similarity_weight}`; use 0"
+            " or 1, or `fusion='word_level'`."
+        )
+
+
+__all__ = ["FUSIONS", "Fusion", "MmavkConfig", "check_filter"]

@@ -33,12 +33,14 @@ class MmavkOutput(ModelOutput):
         logits: `b n c`, the CRF's emissions for each word; rows of padding are meaningless.
         tags: `b n`, long, the best path; -1 marks padding. `None` while training.
         tag_probabilities: `b n`, the marginal probability of each of these tags; 0 at padding. `None` in training.
+        knowledge_weight: `b 1`, what the example's knowledge counted, where it had any. `None` in training.
     """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     tags: Tensor | None = None
     tag_probabilities: Tensor | None = None
+    knowledge_weight: Tensor | None = None
 
 
 class MmavkForTokenClassification(MnerPreTrainedModel):
@@ -222,6 +224,7 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
             output["loss"] = self.sequence_loss(logits, labels)
         if not self.training:
             output["tags"], output["tag_probabilities"] = self.decode(logits, first_subword_index >= 0)
+            output["knowledge_weight"] = weight.unsqueeze(1)
         return output
 
     def check_fusion(self, **given: bool) -> None:

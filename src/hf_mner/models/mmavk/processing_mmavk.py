@@ -174,7 +174,10 @@ class MmavkProcessor(MnerProcessor):
     def beside(self, example: MnerExample, text: tuple[list[str], Subwords]) -> Row:
         """Return what the rows of an example hold beside its words."""
         before, after = self.frame
-        words, subwords = fit_words(text, self.knowledge_max_length - len(before) - len(after))
+        room = self.knowledge_max_length - len(before) - len(after)
+        words, subwords = fit_words(text, room)
+        if not words and text[0]:  # a script without spaces is one word: its leading sub-words stay
+            words, subwords = text[0][:1], [text[1][0][:room]]
         similarity = (example.get("knowledge") or {}).get("similarity")
         row: Row = {
             "knowledge_ids": flat(subwords),
@@ -302,7 +305,7 @@ class MmavkProcessor(MnerProcessor):
         """Return copies of the examples whose `entities` are the decoded tags' spans.
 
         Args:
-            outputs: for each row `tags` (`n`) and `tag_probabilities` (`n`).
+            outputs: for each row `tags` (`n`), `tag_probabilities` (`n`) and `knowledge_weight` (`1`).
             rows: the rows that were scored.
             examples: the examples that the rows were made of.
             stage: `"recognition"`.
@@ -318,7 +321,7 @@ class MmavkProcessor(MnerProcessor):
             place = slice(first, first + len(counts))
             tags[text][place][counts] = output["tags"][: len(counts)][counts]
             scores[text][place][counts] = output["tag_probabilities"][: len(counts)][counts]
-            shown[text] = row["shown"]
+            shown[text] = row["shown"] if output["knowledge_weight"][0] else {}
         found: list[Any] = []
         for example, indices, words, knowledge in zip(examples, tags, scores, shown, strict=True):
             entities = []
