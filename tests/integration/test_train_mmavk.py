@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,14 @@ def test_without_validation_the_last_epoch_is_kept(data, backbones, tmp_path):
     model = train_from_recipe(recipe, tmp_path / "run", data, callbacks=[kept])
     assert len(kept.states) == 2
     assert all(torch.equal(value, kept.states[-1][name]) for name, value in model.state_dict().items())
+
+
+def test_a_folder_with_a_training_file_alone_is_enough(data, backbones, tmp_path):
+    shutil.copytree(data, tmp_path / "posts")
+    for split in ("validation", "test"):
+        (tmp_path / "posts" / f"{split}.txt").unlink()
+    train_from_recipe(tiny_recipe(backbones, "none", epochs=1), tmp_path / "run", tmp_path / "posts")
+    assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 def test_validation_score_is_that_of_the_metrics(backbones, tmp_path):

@@ -394,3 +394,19 @@ def test_default_image_processor_is_that_of_resnets():
 
 def test_tags_of_the_tests_are_those_of_the_tiny_model():
     assert tiny_mmavk_config().id2label == ID2LABEL
+
+
+def test_a_text_without_spaces_keeps_its_beginning():
+    processor = tiny_mmavk_processor(knowledge_max_length=16)
+    long = {**example(), "knowledge": {"auxiliary": "a" * 100}}
+    (row,) = processor.rows([long])
+    assert len(row["knowledge_ids"]) == 14, "16 without [CLS] and [SEP]"
+
+
+def test_filtered_knowledge_is_not_shown():
+    model, processor = tiny_mmavk(similarity_threshold=0.3), tiny_mmavk_processor()
+    for similarity, is_shown in ((0.31, True), (0.29, False), (None, True)):
+        post = {**example(), "knowledge": {"auxiliary": "The image shows a coach", "similarity": similarity}}
+        (found,) = recognize_entities(model, processor, [post])
+        assert found["entities"]
+        assert all(bool(entity["shown"]) == is_shown for entity in found["entities"])

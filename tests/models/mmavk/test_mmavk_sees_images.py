@@ -46,7 +46,7 @@ def trained(fusion: str) -> tuple[MmavkForTokenClassification, object]:
         rows = model.eval().encode_shared(rows, processor, 16, EncodingCache())
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
     model.train()
-    for step in range(60):
+    for step in range(150):
         batch = processor.pad(rows[16 * (step % 3) :][:16])
         model(**batch).loss.backward()
         optimizer.step()
