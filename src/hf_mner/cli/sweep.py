@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .options import DataDir, Settings
-from .train import parse_setting, train
+from .train import parse_setting, results_file, train
 
 
 def sweep(
@@ -32,14 +32,13 @@ def sweep(
     runs = []
     for combination in grid(dict(map(parse_values, over))):
         folder = output / run_name(combination)
-        scores = folder / f"results-{split}.json"
-        if not scores.is_file():
+        file = results_file(folder, split)
+        if not file.is_file():
             changes = [*(settings or []), *(f"{key}={json.dumps(value)}" for key, value in combination.items())]
-            train(recipe, folder, data_dir, changes, has_evaluation=True, split=split, scores=scores)
-        entities = json.loads(scores.read_text(encoding="utf-8"))["entities"]
-        runs.append(
-            {"settings": combination, **{name: entities[name] for name in ("precision", "recall", "f1", "per_type")}}
-        )
+            train(recipe, folder, data_dir, changes, has_evaluation=True, split=split)
+        scores = json.loads(file.read_text(encoding="utf-8"))
+        kept = {name: scores[name] for name in ("dataset", "label_files_sha256", "knowledge")}
+        runs.append({"settings": combination, **kept, **scores["entities"]})
         report = {"recipe": recipe.as_posix(), "set": settings or [], "split": split, "runs": runs}
         (output / "sweep.json").write_text(
             json.dumps({**report, "summary": summarise(runs)}, indent=2) + "\n", encoding="utf-8"

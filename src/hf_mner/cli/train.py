@@ -17,11 +17,8 @@ def train(
     settings: Settings = None,
     has_evaluation: Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Score a split after.")] = True,
     split: Annotated[str, typer.Option(help="The split that is scored.")] = "test",
-    scores: Annotated[
-        Path | None, typer.Option(help="JSON file for the scores; default: results.json in the folder of the run.")
-    ] = None,
 ) -> None:
-    """Train a system as a recipe says, then score it."""
+    """Train a system as a recipe says, then score it (`OUTPUT/results.json`; `results-validation.json`)."""
     import logging
 
     from transformers.utils import logging as transformers_logging
@@ -39,8 +36,13 @@ def train(
     if has_evaluation:
         from .evaluate import evaluate
 
-        file = scores or output / "results.json"
+        file = results_file(output, split)
         evaluate(model=str(output), dataset=parsed.dataset, split=split, data_dir=data_dir, output=file)
+
+
+def results_file(run: Path, split: str) -> Path:
+    """Return where the scores of a run lie."""
+    return run / ("results.json" if split == "test" else f"results-{split}.json")
 
 
 def parse_setting(setting: str) -> tuple[str, object]:
