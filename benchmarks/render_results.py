@@ -146,6 +146,115 @@ def times() -> str:
     return table(["", "epochs", "minutes"], rows)
 
 
+FUSIONS = {
+    "none": "none (T-only)",
+    "concat": "concat (Con., T+T)",
+    "word_level": "word_level (MMAVK)",
+    "prefix": "prefix (T+I)",
+}
+
+
+def sweep_rows(name: str, label: str = "{}") -> list[list[str]]:
+    """One line for each run of a sweep over fusions."""
+    return [
+        [label.format(FUSIONS[run["settings"]["fusion"]]), *percents(run), f"{run['train_seconds'] / 60:.0f}"]
+        for run in read(f"mmavk/{name}")["runs"]
+    ]
+
+
+def mmavk_fusions() -> str:
+    """Table 4 rerun on Twitter-2017, with two kinds of knowledge."""
+    rows = [
+        *sweep_rows("twitter2017-fusions", "ChatGPT's text: {}"),
+        *sweep_rows("twitter2017-captions", "BLIP-2 caption: {}"),
+    ]
+    return table(["knowledge: fusion (seed 42)", "precision", "recall", "F1", "minutes"], rows)
+
+
+def mmavk_seeds() -> str:
+    """Three seeds of text alone and of the best arm."""
+    rows = [
+        [
+            FUSIONS[row["settings"]["fusion"]],
+            str(row["seeds"]),
+            *percents(row)[:2],
+            f"{100 * row['f1']:.2f} ± {100 * row['f1_deviation']:.2f}",
+        ]
+        for row in read("mmavk/twitter2017-seeds")["summary"]
+    ]
+    return table(["fusion, ChatGPT's text", "seeds", "precision", "recall", "F1"], rows)
+
+
+def mmavk_gmner() -> str:
+    """Fusions on Twitter-GMNER with what a multimodal LLM said of the image alone."""
+    return table(["fusion", "precision", "recall", "span + type F1", "minutes"], sweep_rows("twitter_gmner-fusions"))
+
+
+def mmavk_prefix() -> str:
+    """The prefix where images exist."""
+    return table(["fusion", "precision", "recall", "F1", "minutes"], sweep_rows("cp_mner-prefix"))
+
+
+def mmavk_thresholds() -> str:
+    """Figure 4 with a stand-in for the similarity."""
+    rows = [
+        [f"{run['settings']['similarity_threshold']:g}", *percents(run)]
+        for run in read("mmavk/twitter2017-thresholds")["runs"]
+    ]
+    return table(["similarity_threshold", "precision", "recall", "F1"], rows)
+
+
+def crf() -> str:
+    """The CRF's times beside those of pytorch-crf."""
+    rows = [
+        [
+            name,
+            *(
+                f"{case[part]['ours_ms']:.1f} / {case[part]['pytorch_crf_ms']:.1f} = 1 : {case[part]['ratio']:.1f}"
+                for part in ("loss", "decode")
+            ),
+        ]
+        for name, case in read("crf/speed")["cases"].items()
+    ]
+    return table(["batch 32", "loss, forward and backward, ms", "decode, ms"], rows)
+
+
+def crf_errors() -> str:
+    """Largest differences at length 128 and 9 tags."""
+    case = read("crf/speed")["cases"]["length 128"]
+    names = {
+        "ours_from_pytorch_crf": "ours from pytorch-crf, both float32",
+        "ours_from_float64": "ours from float64",
+        "pytorch_crf_from_float64": "pytorch-crf from float64",
+    }
+    parts = ("log_likelihood", "emissions", "transitions")
+    rows = [[label, *(f"{case[name][part]:.1e}" for part in parts)] for name, label in names.items()]
+    return table(["largest difference", "log-likelihood", "gradient of emissions", "gradient of transitions"], rows)
+
+
+def mmavk_speed() -> str:
+    """A training step and reading, beside the bare encoder."""
+    measured = read("mmavk/speed")
+    train, infer = measured["training"], measured["inference"]
+    return table(
+        ["", "bare encoder", "MMAVK", "ratio"],
+        [
+            [
+                "update of 16 tweets: encoder + linear layer; `none`",
+                f"{train['bare_step_ms']:.0f} ms",
+                f"{train['none_step_ms']:.0f} ms",
+                f"{train['ratio']:.2f}",
+            ],
+            [
+                f"{infer['tweets']} tweets, batch {infer['batch_size']}: forward; `word_level`, knowledge cached",
+                f"{infer['bare_tweets_per_second']:.0f} tweets/s",
+                f"{infer['word_level_tweets_per_second']:.0f} tweets/s",
+                f"{infer['ratio']:.2f}",
+            ],
+        ],
+    )
+
+
 def fresh_clone() -> str:
     """What a new user waits for."""
     return table(["", "measured"], [[name, f"{value:g}"] for name, value in read("fresh_clone").items()])
@@ -163,6 +272,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "consistency": consistency,
     "fresh_clone": fresh_clone,
     "compact": compact,
+    "mmavk_fusions": mmavk_fusions,
+    "mmavk_seeds": mmavk_seeds,
+    "mmavk_gmner": mmavk_gmner,
+    "mmavk_prefix": mmavk_prefix,
+    "mmavk_thresholds": mmavk_thresholds,
+    "mmavk_speed": mmavk_speed,
+    "crf": crf,
+    "crf_errors": crf_errors,
 }
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 import yaml
-from tiny import tiny_processor, tiny_scanner
+from tiny import tiny_mmavk, tiny_mmavk_processor, tiny_processor, tiny_scanner
 from transformers import AutoModel, AutoModelForTokenClassification
 
 import hf_mner
@@ -17,13 +17,18 @@ from hf_mner.layers.quantization import quantize_rows
 TEXT = "Steve Kerr coaches the Warriors in Oakland"
 
 
-@pytest.fixture(params=[None, 1], ids=["nothing shared", "one shared layer"])
+@pytest.fixture(params=["scanner, nothing shared", "scanner, one shared layer", "mmavk"])
 def run(tmp_path, request):
-    tiny_scanner("ScannerForMultimodalNer", num_shared_layers=request.param).save_pretrained(tmp_path / "run")
-    tiny_processor("bert").save_pretrained(tmp_path / "run")
-    (tmp_path / "run" / "recipe.yaml").write_text(
-        yaml.safe_dump({"system": "scanner", "dataset": "twitter2017", "backbone": "tiny", "seed": 3})
-    )
+    recipe = {"system": request.param.partition(",")[0], "dataset": "twitter2017", "backbone": "tiny", "seed": 3}
+    if recipe["system"] == "mmavk":
+        recipe["fusion"] = "word_level"
+        model, processor = tiny_mmavk(), tiny_mmavk_processor()
+    else:
+        shared = 1 if "one" in request.param else None
+        model, processor = tiny_scanner("ScannerForMultimodalNer", num_shared_layers=shared), tiny_processor("bert")
+    model.save_pretrained(tmp_path / "run")
+    processor.save_pretrained(tmp_path / "run")
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return tmp_path / "run"
 
 

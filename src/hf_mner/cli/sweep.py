@@ -38,7 +38,7 @@ def sweep(
             train(recipe, folder, data_dir, changes, has_evaluation=True, split=split)
         scores = json.loads(file.read_text(encoding="utf-8"))
         kept = {name: scores[name] for name in ("dataset", "label_files_sha256", "knowledge")}
-        runs.append({"settings": combination, **kept, **scores["entities"]})
+        runs.append({"settings": combination, **kept, "train_seconds": train_seconds(folder), **scores["entities"]})
         report = {"recipe": recipe.as_posix(), "set": settings or [], "split": split, "runs": runs}
         (output / "sweep.json").write_text(
             json.dumps({**report, "summary": summarise(runs)}, indent=2) + "\n", encoding="utf-8"
@@ -54,6 +54,12 @@ def parse_values(text: str) -> tuple[str, list[Any]]:
     if isinstance(value, list):
         return key, value
     return key, [yaml.safe_load(part) for part in text.partition("=")[2].split(",")]
+
+
+def train_seconds(run: Path) -> float | None:
+    """Return how long a run trained, from its log; `None` where the system keeps none at the top of its folder."""
+    log = run / "log.json"
+    return json.loads(log.read_text(encoding="utf-8"))[-1].get("train_runtime") if log.is_file() else None
 
 
 def print_summary(summary: list[dict[str, Any]]) -> None:
