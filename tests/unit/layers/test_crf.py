@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_mner.layers import crf as module
+from hf_mner.layers import forward_backward
 from hf_mner.layers.crf import LinearChainCrf, bio_constraints
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -77,7 +77,7 @@ def is_valid_bio(labels: list[str]) -> bool:
 def either_pass(request, monkeypatch):
     """Run a test on plain weights and in the logarithm."""
     if request.param == "logarithm":
-        monkeypatch.setattr(module, "normalising_interval", lambda *_: 0)
+        monkeypatch.setattr(forward_backward, "normalising_interval", lambda *_: 0)
     return request.param
 
 
@@ -205,7 +205,7 @@ def test_both_passes_agree_on_long_sequences(scale, monkeypatch):
         values = layer(emissions, tags, mask)
         slopes = gradients(layer, emissions, lambda scores: layer(scores, tags, mask))
         results.append([values, layer.marginals(emissions, mask), *slopes])
-        monkeypatch.setattr(module, "normalising_interval", lambda *_: 0)
+        monkeypatch.setattr(forward_backward, "normalising_interval", lambda *_: 0)
     for scaled, logarithm in zip(*results, strict=True):
         torch.testing.assert_close(scaled, logarithm, **CLOSE_SUMS)
 
@@ -215,7 +215,7 @@ def test_both_passes_agree_on_long_sequences(scale, monkeypatch):
 )
 def test_normalising_interval(spread, interval):
     steps = torch.tensor([[[0.0, -spread + 1.0 + math.log(2)]]])
-    assert module.normalising_interval(steps, torch.tensor([[0.0, 0.0], [-1.0, 0.0]])) == interval
+    assert forward_backward.normalising_interval(steps, torch.tensor([[0.0, 0.0], [-1.0, 0.0]])) == interval
 
 
 def test_scores_at_the_limit_of_the_scaled_pass():
@@ -225,8 +225,8 @@ def test_scores_at_the_limit_of_the_scaled_pass():
         layer.transitions.copy_(torch.tensor([[0.0, -29.0], [-29.0, 0.0]]))
     emissions[0, :, 1] = torch.tensor([0.0, -29.0] * 4)
     emissions[0, :, 0] = -29.0 - emissions[0, :, 1]
-    steps, transitions = module.drop_shared(emissions.transpose(0, 1), layer.transitions.detach())
-    assert module.normalising_interval(steps, transitions) == 1
+    steps, transitions = forward_backward.drop_shared(emissions.transpose(0, 1), layer.transitions.detach())
+    assert forward_backward.normalising_interval(steps, transitions) == 1
     expected = enumerated_log_likelihood(layer, emissions, tags, mask)
     torch.testing.assert_close(layer(emissions, tags, mask), expected, **CLOSE)
     found = gradients(layer, emissions, lambda scores: layer(scores, tags, mask))
