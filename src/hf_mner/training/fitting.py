@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
 from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.base import KnowledgeSource
 from hf_mner.models.base.processing_base import MnerProcessor, Row
 
 from .arguments import MnerTrainingArguments
@@ -23,6 +24,37 @@ from .recipes import FittingRecipe
 from .trainer import TrustYourTeacherTrainer
 
 logger = logging.getLogger(__name__)
+
+
+class Training:
+    """One training of a system in one folder; every finished step is kept and not done again.
+
+    Args:
+        recipe: what to train.
+        train: training examples.
+        validation: examples that choose the best epoch; empty = the last epoch is kept.
+        types: the entity types, in the order of the classes.
+        output_dir: receives the checkpoint, and what the steps before it leave.
+        sources: knowledge sources, asked for what the examples lack.
+        callbacks: passed to every trainer.
+    """
+
+    def __init__(
+        self,
+        recipe: Any,
+        train: Sequence[MnerExample],
+        validation: Sequence[MnerExample],
+        types: Sequence[str],
+        output_dir: str | Path,
+        sources: Sequence[KnowledgeSource] = (),
+        callbacks: Sequence[TrainerCallback] = (),
+    ):
+        self.recipe, self.train, self.validation, self.types = recipe, list(train), list(validation), list(types)
+        self.output_dir, self.sources, self.callbacks = Path(output_dir), list(sources), list(callbacks)
+
+    def run(self) -> PreTrainedModel:
+        """Train what is not trained yet, save it to `output_dir`, and return the model."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how its system is trained; define `run`.")
 
 
 def fit_model(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-from transformers import AutoImageProcessor, AutoTokenizer, TrainerCallback, set_seed
+from transformers import AutoImageProcessor, AutoTokenizer, set_seed
 from transformers.trainer_utils import EvalPrediction
 
 from hf_mner.data.labels import bio_labels, decode_bio
 from hf_mner.data.schema import MnerExample
-from hf_mner.knowledge.base import KnowledgeSource, add_knowledge
+from hf_mner.knowledge.base import add_knowledge
 from hf_mner.metrics import score_spans
 from hf_mner.models.base.backbones import resolve_backbone
 from hf_mner.models.base.modeling_base import EncodingCache
@@ -19,36 +19,19 @@ from hf_mner.models.base.processing_base import Row
 from hf_mner.models.mmavk.modeling_mmavk import MmavkForTokenClassification
 from hf_mner.models.mmavk.processing_mmavk import MmavkProcessor
 
-from .fitting import drop_knowledge, fit_model, is_finished, load_finished, training_device
+from .fitting import Training, drop_knowledge, fit_model, is_finished, load_finished, training_device
 from .recipes import MmavkRecipe
 
 
-class MmavkTraining:
-    """One MMAVK training in one folder.
+class MmavkTraining(Training):
+    """One MMAVK training; see `Training` for the arguments."""
 
-    Args:
-        recipe: what to train.
-        train: training examples.
-        validation: examples that choose the best epoch; empty = the last epoch is kept.
-        types: the entity types, in the order of the tags.
-        output_dir: receives the checkpoint.
-        sources: knowledge sources, asked for what the examples lack.
-        callbacks: passed to the trainer.
-    """
+    recipe: MmavkRecipe
 
-    def __init__(
-        self,
-        recipe: MmavkRecipe,
-        train: Sequence[MnerExample],
-        validation: Sequence[MnerExample],
-        types: Sequence[str],
-        output_dir: str | Path,
-        sources: Sequence[KnowledgeSource] = (),
-        callbacks: Sequence[TrainerCallback] = (),
-    ):
-        self.recipe, self.train, self.validation = recipe, list(train), list(validation)
-        self.output_dir, self.sources, self.callbacks = Path(output_dir), list(sources), list(callbacks)
-        self.tags = bio_labels(types)
+    @cached_property
+    def tags(self) -> list[str]:
+        """The tags, in the order of the model's classes."""
+        return bio_labels(self.types)
 
     def run(self) -> MmavkForTokenClassification:
         """Train, or load where it is finished, and return the model."""

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedModel, TrainerCallback, set_seed
+from transformers import AutoTokenizer, PreTrainedModel, set_seed
 from transformers.trainer_utils import EvalPrediction
 
 from hf_mner.data.labels import decode_bio
 from hf_mner.data.schema import EntityAnnotation, MnerExample
-from hf_mner.knowledge.base import KnowledgeSource, add_knowledge
+from hf_mner.knowledge.base import add_knowledge
 from hf_mner.metrics import score_spans
 from hf_mner.models.base.backbones import resolve_backbone
 from hf_mner.models.base.processing_base import Row
@@ -31,42 +31,35 @@ from hf_mner.models.scanner.modeling_scanner import (
 )
 from hf_mner.models.scanner.processing_scanner import ScannerProcessor
 
-from .fitting import drop_knowledge, fit_model, is_finished, load_finished, write_whole
+from .fitting import Training, drop_knowledge, fit_model, is_finished, load_finished, write_whole
 from .recipes import RecognitionRecipe, ScannerRecipe, StageRecipe
 
 logger = logging.getLogger(__name__)
 
 
-class ScannerTraining:
-    """One SCANNER training in one folder; every finished step is kept and not done again.
+class ScannerTraining(Training):
+    """One SCANNER training; see `Training` for the arguments.
 
-    Args:
-        recipe: what to train.
-        train: training examples.
-        validation: examples that choose the best epoch; empty = the last epoch is kept.
-        types: the entity types, in the order of the classes.
-        output_dir: receives `detection-teacher/`, `detection/`, `non-entities.json`, `recognition-teacher/`,
-            `recognition/` and, at its top, the joined checkpoint.
-        sources: knowledge sources, asked for what the examples lack (an encyclopedia is asked for every candidate).
-        callbacks: passed to every trainer.
+    `output_dir` also receives `detection-teacher/`, `detection/`, `non-entities.json`, `recognition-teacher/` and
+    `recognition/`; the joined checkpoint lies at its top. An encyclopedia is asked for every candidate.
     """
 
-    def __init__(
-        self,
-        recipe: ScannerRecipe,
-        train: Sequence[MnerExample],
-        validation: Sequence[MnerExample],
-        types: Sequence[str],
-        output_dir: str | Path,
-        sources: Sequence[KnowledgeSource] = (),
-        callbacks: Sequence[TrainerCallback] = (),
-    ):
-        self.recipe, self.train, self.validation = recipe, list(train), list(validation)
-        self.output_dir, self.sources, self.callbacks = Path(output_dir), list(sources), list(callbacks)
-        classes = [*types, NON_ENTITY] if recipe.cross_fitting.folds else list(types)
-        self.id2label = dict(enumerate(classes))
-        self.label2id = {name: index for index, name in enumerate(classes)}
-        self.processor = scanner_processor(recipe)
+    recipe: ScannerRecipe
+
+    @cached_property
+    def id2label(self) -> dict[int, str]:
+        """The classes of stage 2."""
+        return dict(enumerate([*self.types, NON_ENTITY] if self.recipe.cross_fitting.folds else self.types))
+
+    @cached_property
+    def label2id(self) -> dict[str, int]:
+        """The index of each class of stage 2."""
+        return {name: index for index, name in self.id2label.items()}
+
+    @cached_property
+    def processor(self) -> ScannerProcessor:
+        """The processor of both stages."""
+        return scanner_processor(self.recipe)
 
     def run(self) -> ScannerForMultimodalNer:
         """Train what is not trained yet, join both stages, save them to `output_dir`, and return the model."""

@@ -9,12 +9,14 @@ from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.models.auto import AutoConfig
 
+from hf_mner.models.base.configuration_base import MnerConfig
+
 Fusion = Literal["word_level", "concat", "none", "prefix"]
 FUSIONS: tuple[str, ...] = get_args(Fusion)
 
 
 @strict
-class MmavkConfig(PreTrainedConfig):
+class MmavkConfig(MnerConfig):
     """The shape of MMAVK.
 
     Args:
@@ -28,7 +30,6 @@ class MmavkConfig(PreTrainedConfig):
         similarity_threshold: knowledge whose image-text similarity (Eq. 4) is lower has the weight
             `low_similarity_weight`. Knowledge of unknown similarity is not filtered. -1 = filter nothing.
         low_similarity_weight: from 0 to 1; `concat` and `prefix` cannot weigh and know 0 (left out) and 1 alone.
-        classifier_dropout: dropout before the tag scores.
         is_constrained: decode only tag sequences that BIO allows.
         vision_feature_layers: indices of the vision model's `hidden_states` that make up the prefix (ResNet: its four
             stages).
@@ -48,21 +49,9 @@ class MmavkConfig(PreTrainedConfig):
     fusion: Fusion = "word_level"
     similarity_threshold: float | int = 0.35
     low_similarity_weight: float | int = 0.0
-    classifier_dropout: float | int = 0.1
     is_constrained: bool = True
     vision_feature_layers: list[int] | tuple[int, ...] = (-4, -3, -2, -1)
     prefix_hidden_size: int = 800
-
-    def __post_init__(self, **kwargs):
-        """Build the encoders' configurations; `id2label` alone is enough to know `label2id`."""
-        super().__post_init__(**kwargs)
-        if self.id2label is not None and self.label2id is None:
-            self.label2id = {name: index for index, name in self.id2label.items()}
-
-    def validate_classifier_dropout(self):
-        """Refuse a dropout outside [0, 1)."""
-        if not 0 <= self.classifier_dropout < 1:
-            raise ValueError(f"`classifier_dropout` must be in [0, 1), got {self.classifier_dropout}.")
 
     def validate_similarity(self):
         """Refuse a threshold that is no cosine, and a weight that the fusion cannot apply."""

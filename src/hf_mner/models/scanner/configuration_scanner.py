@@ -9,12 +9,14 @@ from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.models.auto import AutoConfig
 
+from hf_mner.models.base.configuration_base import MnerConfig
+
 NON_ENTITY = "non-entity"
 SPAN_LABELS = ("O", "B", "I")
 
 
 @strict
-class ScannerConfig(PreTrainedConfig):
+class ScannerConfig(MnerConfig):
     """The shape of SCANNER's two stages.
 
     Args:
@@ -23,7 +25,6 @@ class ScannerConfig(PreTrainedConfig):
         recognition_text_config: encoder of stage 2 in `ScannerForMultimodalNer`; `None` = the same as stage 1.
         id2label: the classes of stage 2; the entity types and, where trained with cross-fitting, `non-entity`. Stage 1
             always has the three classes of `SPAN_LABELS`.
-        classifier_dropout: dropout before both classifiers.
         grounding_weight: lambda of Eq. 3; 1 for GMNER, 0 for NER and MNER. Whether boxes are proposed is the
             processor's `grounding_threshold`.
         num_shared_layers: `None` = the stages share nothing (the paper). A number = stage 2 uses the embeddings and
@@ -40,21 +41,9 @@ class ScannerConfig(PreTrainedConfig):
 
     text_config: dict | PreTrainedConfig | None = None
     recognition_text_config: dict | PreTrainedConfig | None = None
-    classifier_dropout: float | int = 0.1
     grounding_weight: float | int = 0.0
     num_shared_layers: int | None = None
     tie_word_embeddings: bool = True  # transformers ties shared layers only under this name
-
-    def __post_init__(self, **kwargs):
-        """Build the encoders' configurations; `id2label` alone is enough to know `label2id`."""
-        super().__post_init__(**kwargs)
-        if self.id2label is not None and self.label2id is None:
-            self.label2id = {name: index for index, name in self.id2label.items()}
-
-    def validate_classifier_dropout(self):
-        """Refuse a dropout outside [0, 1)."""
-        if not 0 <= self.classifier_dropout < 1:
-            raise ValueError(f"`classifier_dropout` must be in [0, 1), got {self.classifier_dropout}.")
 
     def validate_grounding_weight(self):
         """Refuse a negative weight of the grounding loss."""
