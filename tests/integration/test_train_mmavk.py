@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tiny import TYPES, tiny_encoder_folder, tiny_examples, tiny_image, tiny_resnet_config
 from transformers import AutoModel, AutoModelForTokenClassification, AutoProcessor, TrainerCallback
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
@@ -27,7 +28,7 @@ from hf_mner.training import run
 from hf_mner.training.arguments import MnerTrainingArguments
 from hf_mner.training.mmavk import MmavkTraining, mmavk_processor
 from hf_mner.training.recipes import MmavkRecipe, TaggingRecipe
-from hf_mner.training.run import examples_of, train_from_recipe
+from hf_mner.training.run import examples_of, recipe_values, train_from_recipe
 from hf_mner.training.trainer import TrustYourTeacherTrainer
 
 
@@ -293,3 +294,56 @@ def test_distillation_is_refused(backbones, tmp_path):
             MnerTrainingArguments(output_dir=str(tmp_path), distillation="tyt", use_cpu=True),
             processing_class=mmavk_processor(recipe),
         )
+
+
+# -------------------------------------------------------------------------------------------------------------- sweep
+
+
+@pytest.fixture
+def recipe_file(backbones, tmp_path) -> Path:
+    recipe = tiny_recipe(backbones, "none", epochs=1)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe_values(recipe)))
+    return tmp_path / "recipe.yaml"
+
+
+def sweep(recipe_file: Path, data: Path, *arguments: str):
+    command = ["sweep", str(recipe_file), "--data-dir", str(data), "--output", str(recipe_file.parent / "sweep")]
+    return CliRunner().invoke(main.app, [*command, *arguments])
+
+
+def test_a_sweep_scores_every_combination_once(recipe_file, data):
+    over = ("--over", "fusion=none,concat", "--over", "seed=1,2,2")
+    result = sweep(recipe_file, data, *over)
+    assert result.exit_code == 0, result.output
+    report = json.loads((recipe_file.parent / "sweep" / "sweep.json").read_text())
+    assert [tuple(run["settings"].values()) for run in report["runs"]] == [
+        ("none", 1),
+        ("none", 2),
+        ("concat", 1),
+        ("concat", 2),
+    ]
+    assert [row["seeds"] for row in report["summary"]] == [2, 2]
+    written = {path: path.stat().st_mtime_ns for path in recipe_file.parent.rglob("model.safetensors")}
+    assert len(written) == 4
+    assert sweep(recipe_file, data, *over).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in written} == written, "nothing is trained twice"
+
+
+def test_a_sweep_refuses_runs_of_other_settings_and_checks_all_first(recipe_file, data):
+    assert sweep(recipe_file, data, "--over", "seed=1").exit_code == 0
+    other = sweep(recipe_file, data, "--over", "seed=1", "--set", "training.epochs=2")
+    assert "holds the run of another recipe" in str(other.exception)
+    wrong = sweep(recipe_file, data, "--over", "fusion=none,bogus")
+    assert "fusion" in str(wrong.exception)
+    assert not list((recipe_file.parent / "sweep").glob("fusion=none/model.safetensors"))
+
+
+def test_a_training_without_knowledge_says_so(data, backbones, tmp_path, caplog):
+    recipe = replace(tiny_recipe(backbones, "concat", epochs=1), knowledge_parts=["caption"])
+    train_from_recipe(recipe, tmp_path / "run", data)
+    assert "No training text has auxiliary text" in caplog.text
+
+
+def test_a_misspelt_field_is_refused(backbones):
+    with pytest.raises(TypeError, match="`MmavkConfig` has no field 'fusoin'; its own fields are .*fusion"):
+        MmavkForTokenClassification.from_backbones(backbones["text"], fusoin="concat", id2label={0: "O"})

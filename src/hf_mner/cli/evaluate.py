@@ -51,7 +51,7 @@ def evaluate(
         typer.echo(f"The model has no class {', '.join(unknown)}; those entities count as missed.", err=True)
     typer.echo(f"knowledge: {', '.join(scores['knowledge']) or 'none'}")
     for stage, values in scores["stages"].items():
-        typer.echo(f"spans of stage {stage}\n{format_scores(values)}")
+        typer.echo(f"spans of stage {stage}, whatever their type\n{format_scores(values)}")
     for part in ("entities", "seen_unseen", "grounded"):
         if part in scores:
             typer.echo(f"{part}\n{format_scores(scores[part])}")

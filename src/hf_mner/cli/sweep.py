@@ -27,11 +27,16 @@ def sweep(
 
     Runs that differ in `seed` alone are averaged.
     """
+    from hf_mner.training.recipes import load_recipe
+    from hf_mner.training.run import claim_folder
     from hf_mner.training.sweep import grid, run_name, summarise
 
-    runs = []
-    for combination in grid(dict(map(parse_values, over))):
-        folder = output / run_name(combination)
+    runs: list[dict[str, Any]] = []
+    planned = {output / run_name(combination): combination for combination in grid(dict(map(parse_values, over)))}
+    shared = dict(map(parse_setting, settings or []))
+    for folder, combination in planned.items():  # every setting is checked before the first run
+        claim_folder(folder, load_recipe(recipe, {**shared, **combination}))
+    for folder, combination in planned.items():
         file = results_file(folder, split)
         if not file.is_file():
             changes = [*(settings or []), *(f"{key}={json.dumps(value)}" for key, value in combination.items())]

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, TrainerCallback
-from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+from transformers.trainer_utils import EvalPrediction
 
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import KnowledgeSource
@@ -100,13 +100,29 @@ def fit_model(
         teacher=teacher,
         callbacks=list(callbacks),
     )
-    checkpoints = folder / "checkpoints"
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder / "checkpoints"))
     if trainer.is_world_process_zero():
         write_whole(folder / "log.json", json.dumps(trainer.state.log_history, indent=1))
         save_finished(model, processor, folder)
     trainer.accelerator.wait_for_everyone()
     return model.eval()
+
+
+def last_whole_checkpoint(folder: Path) -> str | None:
+    """Return the newest checkpoint that was written to its end, `None` without one; half-written ones are removed.
+
+    Trainer writes `trainer_state.json` last.
+    """
+    newest_first = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
+    for checkpoint in newest_first:
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            logger.warning("%s was not written to its end; the run goes on from the one before.", checkpoint)
+            shutil.rmtree(checkpoint)
+        else:
+            return str(checkpoint)
+    return None
 
 
 def training_arguments(settings: FittingRecipe, folder: Path, seed: int, chooses_best: bool) -> MnerTrainingArguments:
@@ -154,6 +170,7 @@ def is_finished(folder: Path) -> bool:
 
 def load_finished(model_class: type[PreTrainedModel], folder: Path) -> Any:
     """Load a finished model to the device that models are trained on."""
+    logger.info("%s is finished; nothing is trained there.", folder)
     return model_class.from_pretrained(folder, dtype=torch.float32).to(training_device()).eval()
 
 

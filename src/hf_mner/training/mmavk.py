@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -21,6 +22,8 @@ from hf_mner.models.mmavk.processing_mmavk import MmavkProcessor
 
 from .fitting import Training, drop_knowledge, fit_model, is_finished, load_finished, training_device
 from .recipes import MmavkRecipe
+
+logger = logging.getLogger(__name__)
 
 
 class MmavkTraining(Training):
@@ -45,6 +48,7 @@ class MmavkTraining(Training):
         )
         validation = add_knowledge(self.validation, self.sources)
         rows, validation_rows = (self.labelled_rows(model, processor, part) for part in (train, validation))
+        warn_of_missing_knowledge(rows, self.recipe.fusion)
         fit_model(
             model,
             processor,
@@ -114,3 +118,11 @@ def mmavk_processor(recipe: MmavkRecipe) -> MmavkProcessor:
         knowledge_max_length=recipe.knowledge_max_length,
         knowledge=recipe.knowledge_parts,
     )
+
+
+def warn_of_missing_knowledge(rows: Sequence[Row], fusion: str) -> None:
+    """Say that there is nothing to fuse, where no training row has any knowledge."""
+    needed = {"word_level": "knowledge_ids", "concat": "knowledge_ids", "prefix": "image"}.get(fusion)
+    if needed is not None and not any(row[needed] for row in rows):
+        what = "an image" if fusion == "prefix" else "auxiliary text (`knowledge` and `knowledge_parts` of the recipe)"
+        logger.warning("No training text has %s: `fusion: %s` is trained as text alone.", what, fusion)

@@ -232,7 +232,12 @@ class MmavkRecipe(Recipe):
         check_filter(self.fusion, self.similarity_threshold, self.low_similarity_weight)
         has_vision = self.fusion != "prefix" or self.vision_backbone is not None
         is_free = self.fusion != "prefix" or self.attention is None
-        require(is_free, "attention", self.attention, "None for `fusion: prefix`, which computes its own")
+        require(
+            is_free,
+            "attention",
+            self.attention,
+            "null for `fusion: prefix`, which computes its own (--set attention=null)",
+        )
         require(has_vision, "vision_backbone", self.vision_backbone, "an image encoder, as `fusion: prefix` needs one")
 
     @property
@@ -264,7 +269,10 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"Recipe {path} does not exist; the package's recipes lie in `recipes/<system>/`.")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"Recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
         raise ValueError(f"Recipe {path} holds {type(values).__name__}, expected a mapping of keys to values.")
     for key, value in (overrides or {}).items():

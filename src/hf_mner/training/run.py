@@ -19,6 +19,7 @@ from hf_mner.knowledge.similarity import CaptionSimilarity, ClipSimilarity
 
 from .fitting import write_whole
 from .mmavk import MmavkTraining
+from .recipes import load_recipe
 from .scanner import ScannerTraining
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def train_from_recipe(
     """
     claim_folder(Path(output_dir), recipe)
     dataset = load_mner_dataset(recipe.dataset, data_dir, granularity=recipe.granularity, knowledge=recipe.knowledge)
+    if "train" not in dataset:
+        raise ValueError(f"Data set {recipe.dataset!r} has no split `train` here, only {', '.join(dataset)}.")
     has_choice = "validation" in dataset and "validation" not in recipe.train_splits  # else the last epoch is kept
     training = TRAININGS[recipe.system](
         recipe,
@@ -63,13 +66,16 @@ def train_from_recipe(
 
 
 def claim_folder(folder: Path, recipe: Any) -> None:
-    """Write the recipe into its output folder, or refuse a folder that holds the run of another recipe."""
-    text = yaml.safe_dump(recipe_values(recipe), sort_keys=False)
+    """Write the recipe into its output folder, or refuse a folder that holds the run of another recipe.
+
+    A folder that holds nothing but a recipe (the run failed before it trained) is free.
+    """
     path = folder / "recipe.yaml"
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
+    is_used = path.is_file() and any(entry != path for entry in folder.iterdir())
+    if is_used and load_recipe(path) != recipe:
         raise ValueError(f"{folder} holds the run of another recipe (see {path}); choose another output folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
+    write_whole(path, yaml.safe_dump(recipe_values(recipe), sort_keys=False))
 
 
 def recipe_values(recipe: Any) -> dict[str, Any]:

@@ -182,8 +182,16 @@ def test_folder_keeps_the_recipe_as_it_was_run(write_recipe, tmp_path):
 
 def test_folder_can_be_claimed_again_by_the_same_recipe_only(write_recipe, tmp_path):
     folder = tmp_path / "run"
-    claim_folder(folder, load_recipe(write_recipe()))
+    claim_folder(folder, load_recipe(write_recipe(), {"detection.epochs": 9}))
+    claim_folder(folder, load_recipe(write_recipe()))  # free: the run before failed before it wrote anything
+    (folder / "detection").mkdir()
     claim_folder(folder, load_recipe(write_recipe()))
     with pytest.raises(ValueError, match="run holds the run of another recipe .*choose another output folder"):
         claim_folder(folder, load_recipe(write_recipe(), {"detection.epochs": 3}))
     assert load_recipe(folder / "recipe.yaml") == load_recipe(write_recipe()), "the first one's recipe is kept"
+
+
+def test_broken_yaml_names_the_recipe_and_the_place(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("system: [scanner\nseed: 1")
+    with pytest.raises(ValueError, match=r"recipe.yaml is not YAML: .*line 2"):
+        load_recipe(tmp_path / "recipe.yaml")

@@ -49,6 +49,17 @@ class MnerPreTrainedModel(PreTrainedModel):
     # The losses are means of their own, so Trainer must divide them by the accumulation steps.
     accepts_loss_kwargs = False
 
+    @classmethod
+    def new_config(cls, **fields: Any) -> Any:
+        """Build a configuration; unlike transformers, which keeps unknown fields, a misspelt one is a `TypeError`."""
+        known = cls.config_class.__dataclass_fields__
+        if unknown := sorted(set(fields) - set(known)):
+            own = [name for name in known if name in cls.config_class.__annotations__]
+            raise TypeError(
+                f"`{cls.config_class.__name__}` has no field {unknown[0]!r}; its own fields are {', '.join(own)}."
+            )
+        return cls.config_class(**fields)
+
     @property
     def class_names(self) -> list[str]:
         """Name the classes of `logits`, in their order."""

@@ -124,7 +124,7 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
             )
         source = load_text_encoder(text, vocab_size, **(text_kwargs or {}))
         vision_config = AutoConfig.from_pretrained(resolve_backbone(vision)) if vision else None
-        model = cls(MmavkConfig(text_config=source.config, vision_config=vision_config, **config_kwargs))
+        model = cls(cls.new_config(text_config=source.config, vision_config=vision_config, **config_kwargs))
         model.text_model.load_state_dict(source.state_dict())
         if vision is not None:
             images = AutoModel.from_pretrained(resolve_backbone(vision), dtype=torch.float32, use_safetensors=True)

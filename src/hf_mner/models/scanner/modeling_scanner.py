@@ -70,7 +70,7 @@ class ScannerPreTrainedModel(MnerPreTrainedModel):
             config_kwargs: fields of `ScannerConfig`.
         """
         source = load_text_encoder(text, vocab_size, added_tokens=1)
-        model = cls(ScannerConfig(text_config=source.config, **config_kwargs))
+        model = cls(cls.new_config(text_config=source.config, **config_kwargs))
         for encoder in model.text_encoders():
             encoder.load_state_dict(source.state_dict())
         return model
