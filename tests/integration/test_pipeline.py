@@ -12,7 +12,7 @@ from types import GeneratorType
 import numpy as np
 import pytest
 from datasets import Dataset
-from tiny import tiny_examples, tiny_image
+from tiny import tiny_examples, tiny_image, tiny_mmavk, tiny_mmavk_processor
 from transformers import pipeline
 
 import hf_mner
@@ -412,7 +412,20 @@ def test_an_image_that_nothing_reads_is_reported(pipe, knowledge, monkeypatch):
     monkeypatch.setattr("hf_mner.pipelines.multimodal_ner.logger.warning_once", said.append)
     pipe({"text": TEXT, "image": tiny_image(), "knowledge": knowledge or None})
     assert len(said) == (0 if knowledge else 1)
-    assert all("this image does not count. Pass `knowledge=ImageCaptioner(...)`" in text for text in said)
+    assert all("this image does not count. Pass a source such as `knowledge=ImageCaptioner(...)`" in t for t in said)
+
+
+def test_knowledge_that_the_model_does_not_read_is_reported(tmp_path, monkeypatch):
+    tiny_mmavk().save_pretrained(tmp_path)
+    tiny_mmavk_processor(knowledge=["auxiliary"]).save_pretrained(tmp_path)
+    said = []
+    monkeypatch.setattr("hf_mner.pipelines.multimodal_ner.logger.warning_once", said.append)
+    recognize = hf_mner.pipeline("multimodal-ner", model=str(tmp_path))
+    recognize({"text": TEXT, "knowledge": {"auxiliary": "a man", "caption": None}})
+    assert not said
+    recognize({"text": TEXT, "knowledge": {"caption": "a man"}})
+    assert len(said) == 1
+    assert "has caption; MmavkForTokenClassification reads `auxiliary`, `similarity`, so it does not count" in said[0]
 
 
 @pytest.mark.parametrize(("key", "meant"), [("imgae", "image"), ("images", "image"), ("texts", "text")])

@@ -190,6 +190,7 @@ class MultimodalNerPipeline(Pipeline):
     ) -> list[tuple[Post, MnerExample]]:
         """Recognise the entities of a batch; a text without words has none."""
         self.warn_of_unread_images(batch, sources)
+        self.warn_of_unread_knowledge(batch)
         readable = [post.example for post in batch if has_words(post.example["tokens"])]
         found = iter(
             recognize_entities(
@@ -212,8 +213,23 @@ class MultimodalNerPipeline(Pipeline):
             if not is_read and post.example["image"] is not None and post.example["knowledge"] is None:
                 logger.warning_once(
                     f"{type(self.model).__name__} reads images through knowledge, and none was given: this image does"
-                    " not count. Pass `knowledge=ImageCaptioner(...)`, or its caption in the input's `'knowledge'`."
+                    " not count. Pass a source such as `knowledge=ImageCaptioner(...)`, or text about the image in the"
+                    f" input's `'knowledge'`; this model reads {self.parts_read()}."
                 )
+
+    def warn_of_unread_knowledge(self, batch: list[Post]) -> None:
+        """Say once that the knowledge of a post passes by because the model reads other parts."""
+        for post in batch:
+            given = {part for part, value in (post.example["knowledge"] or {}).items() if value}
+            if given and not given & self.processor.knowledge_parts():
+                logger.warning_once(
+                    f"The knowledge of a post has {', '.join(sorted(given))}; {type(self.model).__name__} reads"
+                    f" {self.parts_read()}, so it does not count."
+                )
+
+    def parts_read(self) -> str:
+        """Name the parts of knowledge that the model reads."""
+        return ", ".join(f"`{part}`" for part in sorted(self.processor.knowledge_parts())) or "no knowledge"
 
     def forward(self, batch: list[Post], **forward_params: Any) -> list[tuple[Post, MnerExample]]:
         """Run `_forward` on the pipeline's device; the processor's tensors follow the model there."""

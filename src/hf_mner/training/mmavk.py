@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from transformers import AutoImageProcessor, AutoTokenizer, set_seed
+from transformers import set_seed
 from transformers.trainer_utils import EvalPrediction
 
 from hf_mner.data.labels import bio_labels, decode_bio
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import add_knowledge
 from hf_mner.metrics import score_spans
-from hf_mner.models.base.backbones import resolve_backbone
 from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import Row
 from hf_mner.models.mmavk.modeling_mmavk import MmavkForTokenClassification
@@ -106,13 +105,9 @@ class MmavkTraining(Training):
 
 def mmavk_processor(recipe: MmavkRecipe) -> MmavkProcessor:
     """Build the processor that a recipe describes."""
-    tokenizer = AutoTokenizer.from_pretrained(resolve_backbone(recipe.backbone), add_prefix_space=True)
-    images = None
-    if recipe.fusion == "prefix" and recipe.vision_backbone is not None:
-        images = AutoImageProcessor.from_pretrained(resolve_backbone(recipe.vision_backbone), backend="pil")
-    return MmavkProcessor(
-        tokenizer,
-        images,
+    return MmavkProcessor.from_backbones(
+        recipe.backbone,
+        recipe.vision_backbone if recipe.fusion == "prefix" else None,
         fusion=recipe.fusion,
         max_length=recipe.max_length,
         knowledge_max_length=recipe.knowledge_max_length,

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedModel, set_seed
+from transformers import PreTrainedModel, set_seed
 from transformers.trainer_utils import EvalPrediction
 
 from hf_mner.data.labels import decode_bio
 from hf_mner.data.schema import EntityAnnotation, MnerExample
 from hf_mner.knowledge.base import add_knowledge
 from hf_mner.metrics import score_spans
-from hf_mner.models.base.backbones import resolve_backbone
 from hf_mner.models.base.processing_base import Row
 from hf_mner.models.base.recognition import run_rows
 from hf_mner.models.scanner.configuration_scanner import NON_ENTITY, SPAN_LABELS
@@ -242,9 +241,8 @@ class ScannerTraining(Training):
 def scanner_processor(recipe: ScannerRecipe) -> ScannerProcessor:
     """Build the processor that a recipe describes."""
     recognition = recipe.recognition
-    tokenizer = AutoTokenizer.from_pretrained(resolve_backbone(recipe.backbone), add_prefix_space=True)
-    return ScannerProcessor(
-        tokenizer,
+    return ScannerProcessor.from_backbones(
+        recipe.backbone,
         max_length=recognition.max_length,
         detection_max_length=recipe.detection.max_length,
         max_objects=recognition.max_objects,

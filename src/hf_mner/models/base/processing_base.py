@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from transformers import BatchFeature, ProcessorMixin
 
 from hf_mner.data.collator import pad_rows
 from hf_mner.data.labels import encode_bio
 from hf_mner.data.schema import MnerExample
+
+from .backbones import resolve_backbone
 
 MIN_LENGTH = 16  # tokens; less holds no prompt
 NO_LIMIT = 10**6  # tokenizers that know no limit say 10**30
@@ -25,6 +27,25 @@ class MnerProcessor(ProcessorMixin):
     """
 
     stages: ClassVar[tuple[str, ...]] = ("recognition",)
+
+    @classmethod
+    def from_backbones(cls, text: str, vision: str | None = None, **kwargs: Any) -> Self:
+        """Build a processor with the tokenizer, and the image processor, of pretrained encoders.
+
+        Args:
+            text: Hub name or folder of the text encoder; names of `PACKAGED_BACKBONES` work without the Hub.
+            vision: Hub name or folder of the image encoder, for systems that read images.
+            kwargs: of the processor's constructor.
+        """
+        from transformers import AutoImageProcessor, AutoTokenizer
+
+        if vision is not None:
+            kwargs["image_processor"] = AutoImageProcessor.from_pretrained(resolve_backbone(vision), backend="pil")
+        return cls(AutoTokenizer.from_pretrained(resolve_backbone(text), add_prefix_space=True), **kwargs)
+
+    def knowledge_parts(self) -> set[str]:
+        """Name the parts of `example["knowledge"]` that are read."""
+        raise NotImplementedError
 
     def rows(
         self, examples: Sequence[MnerExample], stage: str, label2id: Mapping[str, int] | None = None

@@ -107,6 +107,12 @@ class MmavkProcessor(MnerProcessor):
         saved = super().to_dict()
         return {name: value for name, value in saved.items() if name not in ("frame", "joint", "has_segments")}
 
+    def knowledge_parts(self) -> set[str]:
+        """Name the parts of `example["knowledge"]` that the fusion reads."""
+        if self.fusion == "none":
+            return set()
+        return {"similarity", *(["objects"] if self.fusion == "prefix" else self.knowledge)}
+
     def pad_values(self) -> dict[str, int | float]:
         """Name the model's fields and their padding."""
         return {

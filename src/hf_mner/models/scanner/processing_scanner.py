@@ -114,6 +114,10 @@ class ScannerProcessor(MnerProcessor):
         saved = super().to_dict()
         return {name: value for name, value in saved.items() if name not in ("frame", "object_token_id")}
 
+    def knowledge_parts(self) -> set[str]:
+        """Name the parts of `example["knowledge"]` that go into the prompt."""
+        return set(self.knowledge)
+
     def pad_values(self) -> dict[str, int | float]:
         """Name the fields of both stages and their padding."""
         return {
