@@ -5,6 +5,11 @@
         images/    <id>.jpg or .png for an `IMGID:<id>` line before a sentence      optional
         boxes.jsonl   {"id", "name" (or "start" and "end"), "boxes"} a line           optional
         xml/<id>.xml  Pascal-VOC instead of boxes.jsonl                               optional
+        knowledge.jsonl  {"id", "caption", "auxiliary", "similarity", "objects", "encyclopedia"} a line   optional
+
+What `knowledge.jsonl` says of an id (each part but the id is optional, see `schema.Knowledge`) is joined to the
+sentences after its IMGID line. `knowledge="auto"` joins it where it is there, `knowledge=["knowledge.jsonl"]` (so a
+recipe asks for it) insists on it, `knowledge=[]` leaves it out.
 
 The types are those that occur: PER, LOC, ORG, MISC first (where present), all others in alphabetical order.
 """
@@ -20,7 +25,7 @@ from typing import Literal
 from .bio_files import IMAGE_ID_PREFIX, BioFormat, detect_separator, iterate_bio_blocks, parse_bio_block
 from .gmner_boxes import BoxAnnotation, collect_boxes, read_boxes_jsonl
 from .images import index_images
-from .knowledge_columns import check_knowledge_names
+from .knowledge_columns import join_folder_knowledge
 from .labels import split_tag
 from .readers import SPLITS
 from .rows import BoxFinder, LoadingPlan, find_image_folders, list_types, make_voc_finder
@@ -43,17 +48,18 @@ def plan_folder(
 
     Raises:
         FileNotFoundError: if there is no label file.
-        ValueError: if `boxes.jsonl` is malformed or names an unknown image, or knowledge is asked for by name.
+        ValueError: if `boxes.jsonl` or `knowledge.jsonl` is malformed or names an unknown image, or `knowledge` holds
+            another name than `knowledge.jsonl`.
     """
-    if knowledge != "auto":
-        check_knowledge_names("folder", {}, knowledge)
     files = find_split_files(folder)
+    image_ids = _find_image_ids(files.values())
+    find_knowledge = join_folder_knowledge(folder, image_ids, knowledge)
     formats = {split: BioFormat(separator=detect_separator(path)) for split, path in files.items()}
     types = sort_types(
         {entity_type for split, path in files.items() for entity_type in _find_types(path, formats[split])}
     )
     images = index_images(find_image_folders(folder, ("images",), image_dir))
-    find_boxes = _make_box_finder(folder, files)
+    find_boxes = _make_box_finder(folder, image_ids)
     return [
         LoadingPlan(
             name="folder",
@@ -65,7 +71,7 @@ def plan_folder(
             use_unified=use_unified,
             images=images,
             find_boxes=find_boxes,
-            find_knowledge=lambda _: None,
+            find_knowledge=find_knowledge,
         )
         for split, path in files.items()
     ]
@@ -104,14 +110,14 @@ def _find_types(path: Path, bio_format: BioFormat) -> set[str]:
     return types - {""}
 
 
-def _make_box_finder(folder: Path, files: dict[str, Path]) -> BoxFinder:
+def _make_box_finder(folder: Path, image_ids: set[str]) -> BoxFinder:
     path, xml_folder = folder / "boxes.jsonl", folder / "xml"
     if not path.is_file():
         return make_voc_finder(xml_folder if xml_folder.is_dir() else None)
     if xml_folder.is_dir():
         raise ValueError(f"'{folder}' has both boxes.jsonl and xml/; keep one, so that each box has one source.")
     records = read_boxes_jsonl(path)
-    unknown = sorted(records.keys() - _find_image_ids(files.values()))
+    unknown = sorted(records.keys() - image_ids)
     if unknown:
         raise ValueError(f"{path}: id {unknown[0]!r} ({len(unknown)} in all) is on no IMGID line; correct the id.")
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .bio_files import BioSentence
-from .knowledge_files import ChatgptRecord, read_blip2_captions, read_chatgpt_records, read_mplug_owl_descriptions
+from .knowledge_files import (
+    ChatgptRecord,
+    KnowledgeLine,
+    read_blip2_captions,
+    read_chatgpt_records,
+    read_knowledge_jsonl,
+    read_mplug_owl_descriptions,
+)
 from .readers import DatasetSource, find_file
-from .schema import Knowledge
+from .schema import EncyclopediaEntry, Knowledge, ObjectKnowledge, check_knowledge
 
 logger = logging.getLogger(__name__)
 
-KnowledgeJoiner = Callable[[BioSentence], "Knowledge | None"]
+KnowledgeJoiner = Callable[[BioSentence, "tuple[int, int] | None"], "Knowledge | None"]
 TextFinder = Callable[[BioSentence], "str | None"]
+FOLDER_KNOWLEDGE = "knowledge.jsonl"  # of a user's own folder
 CAPTIONS, CHATGPT, DESCRIPTIONS = KNOWLEDGE_SOURCES = ("blip2_captions", "chatgpt", "mplug_owl_captions")
 
 
@@ -50,12 +58,65 @@ def join_knowledge(
     find_caption = finders.pop(CAPTIONS, None)
     find_auxiliary = next(iter(finders.values()), None)
 
-    def find_knowledge(sentence: BioSentence) -> Knowledge | None:
+    def find_knowledge(sentence: BioSentence, _: tuple[int, int] | None) -> Knowledge | None:
         caption = find_caption(sentence) if find_caption else None
         auxiliary = find_auxiliary(sentence) if find_auxiliary else None
         return make_knowledge(caption, auxiliary)
 
     return find_knowledge
+
+
+def join_folder_knowledge(
+    folder: Path, image_ids: Container[str], knowledge: Literal["auto"] | Sequence[str]
+) -> KnowledgeJoiner:
+    """Return a function from a sentence of a user's folder to its `knowledge`, found by image id.
+
+    Args:
+        folder: the user's folder.
+        image_ids: the ids on its IMGID lines.
+        knowledge: `"auto"`, `["knowledge.jsonl"]`, or `[]`.
+
+    Raises:
+        ValueError: for a name that is none of these, and for a line that is malformed or names an unknown image.
+        FileNotFoundError: if the file is asked for by name and missing (under `"auto"` it is left out).
+    """
+    path = folder / FOLDER_KNOWLEDGE
+    if knowledge != "auto" and not check_knowledge_names("folder", {FOLDER_KNOWLEDGE: path}, knowledge):
+        return lambda *_: None
+    if not path.is_file():
+        if knowledge == "auto":
+            return lambda *_: None
+        raise FileNotFoundError(f"'{path}' is missing; put the file there, or leave it out of `knowledge`.")
+    records = read_knowledge_jsonl(path)
+    for image_id, record in records.items():
+        if image_id not in image_ids:
+            raise ValueError(f"{record.where}: id {image_id!r} is on no IMGID line; correct the id.")
+        _check_line(record, None)
+
+    def find_knowledge(sentence: BioSentence, size: tuple[int, int] | None) -> Knowledge | None:
+        record = records.get(sentence.image_id) if sentence.image_id is not None else None
+        if record is None or all(value is None for value in record.knowledge.values()):
+            return None
+        _check_line(record, size)
+        return complete_knowledge(record.knowledge)
+
+    return find_knowledge
+
+
+def _check_line(record: KnowledgeLine, size: tuple[int, int] | None) -> None:
+    try:
+        check_knowledge(record.knowledge, size)
+    except ValueError as error:
+        raise ValueError(f"{record.where}: {error}") from error
+
+
+def complete_knowledge(knowledge: Mapping[str, Any]) -> Knowledge:
+    """Return checked knowledge with every key, `None` for what it lacks; keys that the schema lacks are left out."""
+    filled: Any = {part: knowledge.get(part) for part in Knowledge.__annotations__}
+    for part, entry_type in (("objects", ObjectKnowledge), ("encyclopedia", EncyclopediaEntry)):
+        if filled[part] is not None:
+            filled[part] = [{key: entry.get(key) for key in entry_type.__annotations__} for entry in filled[part]]
+    return filled
 
 
 def make_knowledge(caption: str | None, auxiliary: str | None) -> Knowledge | None:

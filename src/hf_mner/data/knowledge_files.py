@@ -1,11 +1,13 @@
-"""Read published knowledge: BLIP-2 captions, ChatGPT text, and mPLUG-Owl image descriptions."""
+"""Read knowledge: BLIP-2 captions, ChatGPT text and mPLUG-Owl descriptions as published; a folder's own file."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 KNOWLEDGE_START = "<EOS>"
 KNOWLEDGE_TAG = "X"
@@ -18,6 +20,15 @@ class ChatgptRecord:
 
     tokens: list[str]
     text: str | None
+
+
+@dataclass(frozen=True)
+class KnowledgeLine:
+    """What one line of `knowledge.jsonl` says of an image, not yet checked, and where it stands (file and line)."""
+
+    where: str
+    number: int
+    knowledge: dict[str, Any]
 
 
 def read_text(path: Path) -> str:
@@ -69,6 +80,39 @@ def read_mplug_owl_descriptions(path: Path) -> dict[str, str | None]:
     if pieces[0].strip() or not parts:
         raise ValueError(f"{path}: starts with {pieces[0][:40]!r}; expected 'imgid:<id>###<description>'.")
     return {image_id: text.strip() or None for image_id, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def read_knowledge_jsonl(path: Path) -> dict[str, KnowledgeLine]:
+    """Read `knowledge.jsonl`: one `{"id", "caption", "auxiliary", ...}` a line.
+
+    Returns:
+        What is said of each id; the parts are checked on use.
+
+    Raises:
+        ValueError: naming the line that is no such object, or whose id another line has.
+    """
+    records: dict[str, KnowledgeLine] = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            record = _parse_knowledge_line(line, where)
+            image_id = str(record.pop("id"))
+            if image_id in records:
+                first = records[image_id].number
+                raise ValueError(f"{where}: id {image_id!r} stands on line {first} already; keep one of them.")
+            records[image_id] = KnowledgeLine(where, number, record)
+    return records
+
+
+def _parse_knowledge_line(line: bytes, where: str) -> dict[str, Any]:
+    wanted = 'expected {"id": ..., "caption": ..., "auxiliary": ..., "similarity": ...}, all but the id optional'
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: {line!r} is not JSON ({error}); {wanted}.") from error
+    if not isinstance(record, dict) or "id" not in record:
+        raise ValueError(f"{where}: {line!r} is no object with an `id`; {wanted}.")
+    return record
 
 
 def _iterate_blocks(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -45,6 +45,7 @@ def load_mner_dataset(
         knowledge: `"auto"` joins what lies under `<data_dir>/knowledge`: BLIP-2 captions become `knowledge.caption`;
             ChatGPT's text (2015, 2017) or mPLUG-Owl's description (GMNER, FMNERG) becomes `knowledge.auxiliary`. A
             list selects by folder name: `blip2_captions`, `chatgpt`, `mplug_owl_captions`; `[]` joins nothing.
+            For `folder` it is the file `knowledge.jsonl`.
         image_dir: folder of `<id>.jpg` files; default: the folders `images/twitter*` and the like below `data_dir`.
             A row whose image is not there has `image=None`.
         on_error: `"raise"` stops at the first bad row; `"skip"` logs its place and goes on.
@@ -88,7 +89,7 @@ def _plan_published(
         use_unified=use_unified,
         images=index_images(find_image_folders(data_dir, source.image_folders, image_dir)),
         find_boxes=make_voc_finder(_find_box_folder(data_dir, source)),
-        find_knowledge=lambda _: None,
+        find_knowledge=lambda *_: None,
     )
     return [
         replace(

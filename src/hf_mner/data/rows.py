@@ -35,7 +35,7 @@ class LoadingPlan:
         use_unified: whether type names are unified (`OTHER` becomes `MISC`).
         images: image file of each id.
         find_boxes: from an image id and the size in the image's header to its gold boxes, or None.
-        find_knowledge: from a sentence to its knowledge column.
+        find_knowledge: from a sentence and the size of its image to its knowledge column.
     """
 
     name: str
@@ -119,7 +119,7 @@ def _build_row(sentence: BioSentence, plan: LoadingPlan) -> dict[str, Any]:
             {"start": start, "end": end, "type": entity_type, "boxes": boxes.find(sentence.tokens, start, end)}
             for start, end, entity_type in spans
         ],
-        "knowledge": plan.find_knowledge(sentence),
+        "knowledge": plan.find_knowledge(sentence, boxes.image_size or size),
     }
 
 

@@ -111,13 +111,28 @@ def check_knowledge(knowledge: Mapping[str, Any], image_size: Sequence[int] | No
         if not isinstance(knowledge.get(name), str | None):
             raise ValueError(f"`knowledge['{name}']` is {knowledge[name]!r}; expected a text or None.")
     check_similarity(knowledge.get("similarity"))
+    for name in ("objects", "encyclopedia"):
+        value = knowledge.get(name)
+        if value is not None and (not isinstance(value, Sequence) or isinstance(value, str | bytes)):
+            raise ValueError(f"`knowledge['{name}']` is {value!r}; expected a list, or None.")
     for entry in knowledge.get("encyclopedia") or ():
-        if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in ("mention", "text")):
+        has_texts = isinstance(entry, Mapping) and all(isinstance(entry.get(key), str) for key in ("mention", "text"))
+        if not has_texts or not isinstance(entry.get("title"), str | None):
             raise ValueError(f"`knowledge['encyclopedia']` holds {entry!r}; expected `mention`, `title` and `text`.")
     for item in knowledge.get("objects") or ():
         if not isinstance(item, Mapping) or not isinstance(item.get("label"), str):
             raise ValueError(f"`knowledge['objects']` holds {item!r}; expected a `label` (a text) and a `box`.")
         check_box(item.get("box"), image_size, f"Object {item['label']!r}")
+        _check_object_details(item)
+
+
+def _check_object_details(item: Mapping[str, Any]) -> None:
+    for name in ("score", "similarity"):
+        value = item.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+            raise ValueError(f"Object {item['label']!r}: `{name}` is {value!r}; expected a number or None.")
+    if not isinstance(item.get("caption"), str | None):
+        raise ValueError(f"Object {item['label']!r}: `caption` is {item['caption']!r}; expected a text or None.")
 
 
 def check_similarity(similarity: Any) -> None:

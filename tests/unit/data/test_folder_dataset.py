@@ -81,5 +81,58 @@ def test_bad_rows_of_a_folder(write_file, tmp_path):
 def test_folder_has_no_published_knowledge(write_file, tmp_path):
     write_file("train.txt", TRAIN)
     assert load_mner_dataset("folder", tmp_path, knowledge=[])["train"].num_rows == 2
-    with pytest.raises(ValueError, match="not published for 'folder'"):
+    with pytest.raises(ValueError, match=r"not published for 'folder'; what there is: knowledge\.jsonl"):
         load_mner_dataset("folder", tmp_path, knowledge=["chatgpt"])
+    with pytest.raises(FileNotFoundError, match=r"knowledge\.jsonl' is missing; put the file .* or leave it out of"):
+        load_mner_dataset("folder", tmp_path, knowledge=["knowledge.jsonl"])
+
+
+def test_knowledge_of_a_folder(write_file, tmp_path):
+    write_file("train.txt", TRAIN)
+    write_file("test.txt", "IMGID:2\na\tO\n\nIMGID:2\nb\tO\n\nIMGID:3\nc\tO\n\nIMGID:4\nd\tO\n")
+    write_file(
+        "knowledge.jsonl",
+        '{"id": "1", "caption": "a man", "auxiliary": "a coach", "similarity": 0.5, "encyclopedia":'
+        ' [{"mention": "Kerr", "text": "a coach"}]}\n\n{"id": 2, "objects":'
+        ' [{"label": "cup", "box": [0, 0, 5, 5], "score": 1}]}\n{"id": "3"}\n',
+    )
+    dataset = load_mner_dataset("folder", tmp_path)
+    assert dataset["train"]["knowledge"][:] == [
+        {
+            "caption": "a man",
+            "auxiliary": "a coach",
+            "similarity": 0.5,
+            "objects": None,
+            "encyclopedia": [{"mention": "Kerr", "title": None, "text": "a coach"}],
+        },
+        None,
+    ]
+    first, second, third, fourth = dataset["test"]["knowledge"]
+    cup = {"label": "cup", "box": [0, 0, 5, 5], "score": 1, "caption": None, "similarity": None}
+    nothing = {"caption": None, "auxiliary": None, "similarity": None, "encyclopedia": None}
+    assert first == second == {**nothing, "objects": [cup]}
+    assert (third, fourth) == (None, None)
+    named = load_mner_dataset("folder", tmp_path, knowledge=["knowledge.jsonl"])
+    assert named["test"]["knowledge"][:] == dataset["test"]["knowledge"][:]
+    assert load_mner_dataset("folder", tmp_path, knowledge=[])["test"]["knowledge"][:] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("a man", r"knowledge\.jsonl, line 2: b'a man' is not JSON .*; expected \{\"id\": \.\.\., \"caption\""),
+        ('["1"]', "line 2: .* is no object with an `id`; expected"),
+        ('{"caption": "a man"}', "line 2: .* is no object with an `id`; expected"),
+        ('{"id": "9"}', r"line 2: id '9' is on no IMGID line; correct the id"),
+        ('{"id": "1"}', "line 2: id '1' stands on line 1 already; keep one"),
+        ('{"id": "2", "captions": "a"}', r"line 2: `knowledge` has parts that nothing reads: \['captions'\]"),
+        ('{"id": "2", "similarity": 31}', r"line 2: `knowledge\['similarity'\]` is 31; expected a number"),
+        ('{"id": "2", "objects": [{"label": "cup", "box": [0, 0, 21, 5]}]}', "line 2: Object 'cup': .* leaves its"),
+    ],
+)
+def test_knowledge_that_fits_nothing(write_file, write_image, tmp_path, record, message):
+    write_file("train.txt", TRAIN + "\nIMGID:2\na\tO\n")
+    write_image("images/2.png", size=(20, 10))
+    write_file("knowledge.jsonl", '{"id": "1", "caption": "a man"}\n' + record)
+    with pytest.raises(ValueError, match=message):
+        load_mner_dataset("folder", tmp_path)
