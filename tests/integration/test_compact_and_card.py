@@ -1,5 +1,6 @@
 """A compact checkpoint loads as a usual model; a card holds the numbers of its results files and no others."""
 
+import ast
 import json
 import re
 
@@ -10,8 +11,10 @@ from tiny import tiny_mmavk, tiny_mmavk_processor, tiny_processor, tiny_scanner
 from transformers import AutoModel, AutoModelForTokenClassification
 
 import hf_mner
+from hf_mner.data.readers import SOURCES
 from hf_mner.hub.compact import write_compact_checkpoint
 from hf_mner.hub.model_card import render_model_card
+from hf_mner.hub.training_sources import DATASETS
 from hf_mner.layers.quantization import quantize_rows
 
 TEXT = "Steve Kerr coaches the Warriors in Oakland"
@@ -68,25 +71,150 @@ def score(f1: float) -> dict[str, float]:
     return {"precision": f1 - 0.01, "recall": f1 + 0.01, "f1": f1, "support": 7}
 
 
-def test_every_number_of_a_card_is_in_a_results_file(run, tmp_path):
-    compact = write_compact_checkpoint(run, tmp_path / "compact")
-    result = {
+def results_of(**changes):
+    return {
         "dataset": "twitter2017",
         "split": "test",
         "knowledge": ["blip2_captions"],
         "label_files_sha256": "abc",
         "entities": {**score(0.8123), "per_type": {"PER": score(0.9001), "LOC": score(0.7002)}},
         "seen_unseen": {"seen": score(0.95), "unseen": score(0.65)},
+        **changes,
     }
-    path = tmp_path / "scores.json"
-    path.write_text(json.dumps(result))
-    card = render_model_card(compact, [path])
+
+
+@pytest.fixture
+def write_results(tmp_path):
+    """Write results files, each with the changed parts given."""
+
+    def write(*changes):
+        paths = [tmp_path / f"scores-{number}.json" for number in range(len(changes))]
+        for path, changed in zip(paths, changes, strict=True):
+            path.write_text(json.dumps(results_of(**changed)))
+        return paths
+
+    return write
+
+
+@pytest.fixture
+def card_of(tmp_path, write_results):
+    """Render the card of a checkpoint with this recipe; its front matter and its text."""
+
+    def render(recipe, *changes):
+        folder = tmp_path / "my-model"
+        folder.mkdir()
+        values = {"dataset": "twitter2017", "backbone": "tiny", "seed": 3, **recipe}
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+        (folder / "config.json").write_text(json.dumps({"id2label": {"0": "O", "1": "B-PER", "2": "I-PER"}}))
+        card = render_model_card(folder, write_results(*changes or [{}]))
+        front, body = re.match(r"---\n(.*?)\n---\n(.*)", card, re.DOTALL).groups()
+        return yaml.safe_load(front), body
+
+    return render
+
+
+def test_every_number_of_a_card_is_in_a_results_file(run, tmp_path, write_results):
+    compact = write_compact_checkpoint(run, tmp_path / "compact")
+    card = render_model_card(compact, write_results({}))
     front, body = re.match(r"---\n(.*?)\n---\n(.*)", card, re.DOTALL).groups()
     data = yaml.safe_load(front)
     assert data["model-index"][0]["results"][0]["metrics"][0]["value"] == 81.23
     assert data["base_model"] == "tiny"
     printed = set(re.findall(r"\b\d\d\.\d\d\b", body))
     assert printed == {"80.23", "82.23", "81.23", "95.00", "65.00", "90.01", "70.02"}
+
+
+MMAVK = {"system": "mmavk", "fusion": "word_level"}
+SCANNER = {"system": "scanner"}
+CAPTIONER = "ImageCaptioner"
+
+
+def reads(*parts):
+    return {"recognition": {"knowledge": list(parts)}}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "keys", "named"),
+    [
+        (MMAVK, {"auxiliary"}, {"AuxiliaryKnowledge"}),
+        ({**MMAVK, "knowledge_parts": ["caption", "auxiliary"]}, {"caption"}, {"AuxiliaryKnowledge", CAPTIONER}),
+        ({**MMAVK, "fusion": "none"}, None, set()),
+        ({**MMAVK, "fusion": "prefix"}, None, set()),
+        ({**SCANNER, **reads("encyclopedia", "caption")}, {"caption"}, {"Encyclopedia", CAPTIONER}),
+        ({**SCANNER, **reads("encyclopedia")}, None, {"Encyclopedia"}),
+        ({**SCANNER, **reads()}, None, set()),
+    ],
+)
+def test_a_card_names_the_knowledge_that_its_model_reads(card_of, recipe, keys, named):
+    _, body = card_of(recipe)
+    post = ast.literal_eval(re.search(r"^recognize\((.*)\)$", body, re.MULTILINE).group(1))
+    assert set(post) == {
+        "text",
+        *(["knowledge"] if keys else []),
+        *(["image"] if recipe.get("fusion") == "prefix" else []),
+    }
+    assert set(post.get("knowledge", {})) == (keys or set())
+    sources = {"AuxiliaryKnowledge", CAPTIONER, "Encyclopedia"}
+    assert {name for name in sources if f"`{name}`" in body} == named
+    alone = "the text alone" in body
+    assert alone == (recipe.get("fusion") != "prefix")
+
+
+@pytest.mark.parametrize("recipe", [MMAVK, SCANNER])
+def test_a_card_claims_nothing_of_the_data_of_others(card_of, recipe):
+    data, body = card_of({**recipe, "dataset": "folder", "knowledge": ["knowledge.jsonl"]}, {"dataset": "folder"})
+    assert not {"language", "license"} & set(data)
+    assert not re.search(r"tweet|English|social|201\d|a small default|docs/results", body.partition("```bibtex")[0])
+    assert "`knowledge.jsonl` says of their images" in body
+    assert "validation split, where there is one, chose" in body
+
+
+def test_a_card_says_what_its_public_data_are(card_of):
+    data, body = card_of({**MMAVK, "dataset": "cp_mner", "train_splits": ["train", "validation"]})
+    assert data["language"] == "zh"
+    assert "For research on Chinese texts about paintings." in body
+    assert "the splits train and validation of cp_mner; the last epoch was kept" in body
+    assert '{"tokens": list("徐悲鸿绘于北京"), "knowledge": {"auxiliary":' in body
+
+
+def test_every_public_data_set_has_its_words():
+    assert set(DATASETS) == set(SOURCES)
+
+
+def test_entities_that_there_are_not_have_no_score(card_of):
+    none = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    per_type = {"LOC": none, "ORG": score(0.5)}
+    _, body = card_of(
+        MMAVK,
+        {"seen_unseen": {"seen": score(0.95), "unseen": none}},
+        {"seen_unseen": {}, "entities": {**score(0.5), "per_type": per_type}},
+    )
+    assert "| 80.23 | 82.23 | 81.23 | 95.00 | - |" in body
+    assert "| 49.00 | 51.00 | 50.00 | - | - |" in body
+    assert "| LOC | ORG | PER |" in body
+    assert "| 70.02 | - | 90.01 |" in body
+    assert "| - | 50.00 | - |" in body
+    assert "unseen entities: see the scores" not in body
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"f1": 0.5}',
+            r"scores\.json is no results file .*: it holds f1; expected `dataset`, `split`, .*`hf-mner eval",
+        ),
+        ('{"dataset": "a", "split": "test", "stages": {}}', "of a whole system: it holds dataset, split, stages; exp"),
+        ("[]", "it holds list; expected"),
+        ("f1: 0.5", r"Results file .*scores\.json is not JSON .*; give a file of `hf-mner evaluate`"),
+    ],
+)
+def test_a_file_without_results_is_refused(card_of, tmp_path, text, message):
+    card_of(MMAVK)
+    path = tmp_path / "scores.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        render_model_card(tmp_path / "my-model", [path])
 
 
 def test_a_folder_that_is_not_empty_is_refused(run, tmp_path):

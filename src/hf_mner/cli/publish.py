@@ -24,9 +24,12 @@ def card(
     results: Annotated[
         list[Path], typer.Option("--results", help="JSON file of `hf-mner evaluate`; repeat for more.")
     ],
+    licence: Annotated[
+        str | None, typer.Option("--license", help="Licence identifier of the weights, such as apache-2.0.")
+    ] = None,
 ) -> None:
     """Render a checkpoint's model card from its recipe and its results files."""
     from hf_mner.hub.model_card import render_model_card
 
-    output.write_text(render_model_card(checkpoint, results), encoding="utf-8")
+    output.write_text(render_model_card(checkpoint, results, licence), encoding="utf-8")
     typer.echo(output)

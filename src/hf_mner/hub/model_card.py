@@ -12,46 +12,48 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from hf_mner.data.readers import SOURCES
 from hf_mner.models.base.modeling_base import COMPACT_WEIGHTS
 from hf_mner.models.scanner.configuration_scanner import NON_ENTITY
 from hf_mner.pipelines import DEFAULT_CHECKPOINT
 
+from .training_sources import KNOWLEDGE_SOURCES, WIKIPEDIA, find_facts
+
 TEMPLATE = files("hf_mner.hub") / "model_card_template.md"
 CITATIONS = files("hf_mner.hub") / "citations"
 
-DATA_SOURCES = {
-    "twitter2015": "tweets with annotations by Zhang et al. 2018 (no licence stated, Twitter's terms)",
-    "twitter2017": "tweets with annotations by Lu et al. 2018 (no licence stated, Twitter's terms)",
-    "twitter_gmner": "tweets with annotations by Yu et al. 2023 (no licence stated, Twitter's terms)",
-    "twitter_fmnerg": "tweets with annotations by Wang et al. 2023 (no licence stated, Twitter's terms)",
-    "conll2003": "CoNLL-2003 (Tjong Kim Sang and De Meulder 2003; text of Reuters, for research)",
-    "wnut17": "WNUT-17 (Derczynski et al. 2017; CC BY 4.0)",
-    "cp_mner": "CP-MNER, texts and images of Chinese paintings (no licence stated)",
+# The parts of knowledge that SCANNER and MMAVK read unless their recipe says otherwise.
+DEFAULT_PARTS = {"scanner": ["encyclopedia", "caption", "objects"], "mmavk": ["auxiliary"]}
+PART_SOURCES = {"encyclopedia": "Encyclopedia", "auxiliary": "AuxiliaryKnowledge", "caption": "ImageCaptioner"}
+EXAMPLE_TEXTS = {
+    "auxiliary": "The man in the suit is a coach of a basketball team.",
+    "caption": "a man in a suit",
 }
-KNOWLEDGE_SOURCES = {
-    "blip2_captions": "BLIP-2 captions of their images",
-    "chatgpt": "what ChatGPT wrote about each text and its caption (PGIM, Li et al. 2023)",
-    "mplug_owl_captions": "what mPLUG-Owl wrote about each image",
-    "encyclopedia": "encyclopedia entries from Wikipedia and Wikidata (CC BY-SA, CC0)",
-}
+WANTED = "`dataset`, `split`, `knowledge`, `label_files_sha256`, and `entities` with the F1 of each type"
 
 
-def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], licence: str = "apache-2.0") -> str:
+def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], licence: str | None = None) -> str:
     """Return the Markdown card of a checkpoint; every score in it is read from a results file.
 
     Args:
         checkpoint: folder with safetensors weights, `config.json` and `recipe.yaml`.
         results: JSON files of `hf-mner evaluate`, one row each in the card's table.
-        licence: licence identifier of the weights.
+        licence: licence identifier of the weights; `None` = the package's own for the checkpoint that it carries, else
+            the card names none.
+
+    Raises:
+        ValueError: if a results file is none.
     """
     checkpoint = Path(checkpoint)
     recipe = yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8"))
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    scores = [json.loads(Path(path).read_text(encoding="utf-8")) for path in results]
+    scores = [read_results(Path(path)) for path in results]
+    is_default = checkpoint.name == DEFAULT_CHECKPOINT.name
+    facts = find_facts(recipe["dataset"])
     data = ModelCardData(
         model_name=checkpoint.name,
-        license=licence,
-        language="en",
+        license=licence or ("apache-2.0" if is_default else None),
+        language=SOURCES[recipe["dataset"]].language if recipe["dataset"] in SOURCES else None,
         library_name="hf_mner",
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "multimodal", recipe["system"]],
@@ -62,15 +64,21 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
         "front_matter": data.to_yaml(),
         "name": checkpoint.name,
         "system": recipe["system"].upper(),
-        "model": "" if checkpoint.name == DEFAULT_CHECKPOINT.name else f', model="{checkpoint.name}"',
+        "model": "" if is_default else f', model="{checkpoint.name}"',
         "backbone": recipe["backbone"],
-        "dataset": recipe["dataset"],
         "seed": recipe["seed"],
         "recipe": yaml.safe_dump(recipe, sort_keys=False).rstrip(),
+        "texts": facts.texts,
+        "origin": facts.origin,
         "how": reading_sentence(recipe),
-        "storage": storage_sentence(checkpoint),
+        "example": example_input(recipe, facts.example),
+        "knowledge": knowledge_sentences(recipe),
+        "splits": splits_phrase(recipe),
+        "storage": storage_sentence(checkpoint, is_default),
         "types_found": ", ".join(entity_types(config)),
         "training_data": ", ".join(training_data(recipe)),
+        "default": " and as a small default" if is_default else "",
+        "unseen": unseen_clause(scores),
         "citation": (CITATIONS / f"{recipe['system']}.bib").read_text(encoding="utf-8").rstrip(),
         "boxes": grounding_sentence(config),
         "scores": score_table(scores),
@@ -78,6 +86,75 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
         "label_files": ", ".join(sorted({f"`{row['label_files_sha256']}`" for row in scores})),
     }
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read a results file of `hf-mner evaluate`.
+
+    Raises:
+        ValueError: if the file is none, naming it and what was expected.
+    """
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"Results file {path} is not JSON ({error}); give a file of `hf-mner evaluate`.") from error
+    entities = row.get("entities") if isinstance(row, dict) else None
+    has_scores = isinstance(entities, dict) and {"precision", "recall", "f1", "per_type"} <= entities.keys()
+    if not has_scores or not {"dataset", "split", "knowledge", "label_files_sha256"} <= row.keys():
+        found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
+        raise ValueError(
+            f"{path} is no results file of a whole system: it holds {found or 'nothing'}; expected {WANTED}, as"
+            " `hf-mner evaluate --output` writes them."
+        )
+    return row
+
+
+def knowledge_parts(recipe: dict[str, Any]) -> list[str]:
+    """Name the parts of `knowledge` that a recipe's model reads in words."""
+    if recipe["system"] == "mmavk":
+        reads_text = recipe.get("fusion", "word_level") in ("word_level", "concat")
+        return recipe.get("knowledge_parts", DEFAULT_PARTS["mmavk"]) if reads_text else []
+    return recipe.get("recognition", {}).get("knowledge", DEFAULT_PARTS[recipe["system"]])
+
+
+def example_input(recipe: dict[str, Any], opening: str) -> str:
+    """Return an input of the usage snippet, with the kind of knowledge that the model reads."""
+    if recipe.get("fusion") == "prefix":
+        return opening + ', "image": "post.jpg"}'
+    part = next((part for part in knowledge_parts(recipe) if part in EXAMPLE_TEXTS), None)
+    return opening + (f', "knowledge": {{"{part}": "{EXAMPLE_TEXTS[part]}"}}}}' if part else "}")
+
+
+def knowledge_sentences(recipe: dict[str, Any]) -> str:
+    """Say which knowledge the model reads, and which sources find it."""
+    if recipe.get("fusion") == "prefix":
+        return "It reads the image itself, and crops of the knowledge's `objects` where an input has them."
+    parts = knowledge_parts(recipe)
+    if not parts:
+        return "It reads the text alone: neither image nor knowledge counts."
+    sources = [f"`{PART_SOURCES[part]}`" for part in parts if part in PART_SOURCES]
+    found = f" Sources that are passed as `knowledge=` find it: {', '.join(sources)}." if sources else ""
+    objects = " `objects` come with the input: bring your own detector." if "objects" in parts else ""
+    return (
+        f"Of an input's knowledge the model reads {', '.join(f'`{part}`' for part in parts)}.{found}{objects}\n"
+        "An image counts through this knowledge only; without any, the text alone decides."
+    )
+
+
+def splits_phrase(recipe: dict[str, Any]) -> str:
+    """Say which splits were trained on, and which one chose the epochs."""
+    dataset, trained = recipe["dataset"], recipe.get("train_splits", ["train"])
+    if "validation" in trained:
+        return f"the splits {' and '.join(trained)} of {dataset}; the last epoch was kept"
+    where = "" if dataset in SOURCES else ", where there is one,"
+    return f"the training split of {dataset}; the validation split{where} chose the epochs"
+
+
+def unseen_clause(scores: Sequence[dict[str, Any]]) -> str:
+    """Point to the scores of unseen entities where they show the loss."""
+    pairs = [[part_f1(row, part) for part in ("seen", "unseen")] for row in scores]
+    is_shown = any(seen is not None and unseen is not None and unseen < seen for seen, unseen in pairs)
+    return " (unseen entities: see the scores)" if is_shown else ""
 
 
 def entity_types(config: dict[str, Any]) -> list[str]:
@@ -90,24 +167,30 @@ def reading_sentence(recipe: dict[str, Any]) -> str:
     """Say in one sentence how the system reads a post."""
     if recipe["system"] == "scanner":
         return "One stage finds spans; the other types each in a prompt with its knowledge."
-    return f"It tags words with a CRF; the auxiliary text is read by `fusion: {recipe['fusion']}`."
+    fusion = recipe["fusion"]
+    readings = {"none": "no knowledge is read", "prefix": "the image is read"}
+    return f"It tags words with a CRF; {readings.get(fusion, 'the auxiliary text is read')} (`fusion: {fusion}`)."
 
 
-def storage_sentence(checkpoint: Path) -> str:
+def storage_sentence(checkpoint: Path, is_default: bool) -> str:
     """Say how large the weights are, and what compacting did to them."""
     size = f"{sum(path.stat().st_size for path in checkpoint.glob('*.safetensors')) / 1e6:.1f} MB"
     if not (checkpoint / COMPACT_WEIGHTS).is_file():
         return f"The weights take {size}."
-    return (
-        f"`hf-mner compact` stored the matrices in\neight bits ({size}); they are loaded in single precision."
-        " `docs/results.md` of the repository has what that costs."
-    )
+    cost = " `docs/results.md` of the repository has what that costs." if is_default else ""
+    return f"`hf-mner compact` stored the matrices in eight bits ({size}); they are loaded in single precision.{cost}"
 
 
 def training_data(recipe: dict[str, Any]) -> list[str]:
     """Name what a recipe trained on, with licences."""
-    names = [*recipe.get("knowledge", []), *(["encyclopedia"] if recipe.get("encyclopedia") else [])]
-    return [DATA_SOURCES.get(recipe["dataset"], recipe["dataset"]), *(KNOWLEDGE_SOURCES.get(n, n) for n in names)]
+    sources = [find_facts(recipe["dataset"]).source]
+    sources += [KNOWLEDGE_SOURCES.get(name, name) for name in recipe.get("knowledge", [])]
+    if encyclopedia := recipe.get("encyclopedia"):
+        is_wikipedia = Path(encyclopedia).parts[0] == "wikipedia"
+        sources.append(WIKIPEDIA if is_wikipedia else f"encyclopedia entries of `{Path(encyclopedia).name}`")
+    if describer := recipe.get("describer"):
+        sources.append(f"what {describer} wrote about their images")
+    return sources
 
 
 def grounding_sentence(config: dict[str, Any]) -> str:
@@ -141,6 +224,21 @@ def percent(fraction: float) -> float:
     return round(100 * float(fraction), 2)
 
 
+def f1_of(scores: dict[str, Any] | None) -> float | None:
+    """Return the F1 of some entities, `None` where there are none in the gold data or they were not counted."""
+    return None if scores is None or scores.get("support") == 0 else scores["f1"]
+
+
+def part_f1(row: dict[str, Any], part: str) -> float | None:
+    """Return the F1 of `seen` or `unseen` entities; see `f1_of`."""
+    return f1_of(row.get("seen_unseen", {}).get(part))
+
+
+def cell(fraction: float | None) -> str:
+    """Write a fraction as a cell of a table."""
+    return "-" if fraction is None else f"{percent(fraction):.2f}"
+
+
 def score_table(scores: Sequence[dict[str, Any]]) -> str:
     """Return a Markdown table with a row for each results file."""
     lines = [
@@ -148,9 +246,9 @@ def score_table(scores: Sequence[dict[str, Any]]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in scores:
-        cells = [percent(row["entities"][name]) for name in ("precision", "recall", "f1")]
-        cells += [percent(row["seen_unseen"][part]["f1"]) for part in ("seen", "unseen")]
-        numbers = " | ".join(f"{cell:.2f}" for cell in cells)
+        cells = [row["entities"][name] for name in ("precision", "recall", "f1")]
+        cells += [part_f1(row, part) for part in ("seen", "unseen")]
+        numbers = " | ".join(map(cell, cells))
         lines.append(f"| {row['dataset']}, {row['split']} | {knowledge_names(row)} | {numbers} |")
     return "\n".join(lines)
 
@@ -160,6 +258,6 @@ def type_table(scores: Sequence[dict[str, Any]]) -> str:
     types = sorted({name for row in scores for name in row["entities"]["per_type"]})
     lines = ["| knowledge | " + " | ".join(types) + " |", "| --- |" + " ---: |" * len(types)]
     for row in scores:
-        numbers = [f"{percent(row['entities']['per_type'][name]['f1']):.2f}" for name in types]
+        numbers = [cell(f1_of(row["entities"]["per_type"].get(name))) for name in types]
         lines.append(f"| {knowledge_names(row)} | " + " | ".join(numbers) + " |")
     return "\n".join(lines)
