@@ -216,7 +216,7 @@ def test_text_alone_costs_nothing_extra():
     model, processor = tiny_mmavk(fusion="none"), processor_of("none")
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"text_model", "classifier", "crf"}
     assert set(processor([post()])) == {"input_ids", "attention_mask", "first_subword_index", "similarity"}
-    assert processor.rows([post()])[0]["knowledge_ids"] == []
+    assert processor.rows([post()])[0]["knowledge_ids"] == ()
     calls = []
     model.text_model.register_forward_hook(lambda *_: calls.append(1))
     recognize_entities(model, processor, [post()])

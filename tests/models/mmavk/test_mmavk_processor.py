@@ -106,7 +106,7 @@ def test_parts_of_knowledge_stand_in_the_order_asked_for():
 @pytest.mark.parametrize("fusion", ["none", "prefix"])
 def test_fusions_without_text_read_none(fusion):
     (row,) = tiny_mmavk_processor(fusion=fusion).rows([example()])
-    assert row["knowledge_ids"] == []
+    assert row["knowledge_ids"] == ()
     assert row["shown"] == {}
 
 
@@ -119,7 +119,7 @@ def test_knowledge_is_cut_at_a_word(kind, fusion):
     assert len(row["knowledge_ids"]) <= 14
     kept = row["shown"]["auxiliary"].split()
     assert kept == words[: len(kept)]
-    assert row["knowledge_ids"] == pieces(processor, kept)
+    assert row["knowledge_ids"] == tuple(pieces(processor, kept))
     assert len(pieces(processor, words[: len(kept) + 1])) > 14, "one more word does not fit"
     if fusion == "concat":
         assert len(row["input_ids"]) <= processor.max_length + 16
@@ -410,3 +410,24 @@ def test_filtered_knowledge_is_not_shown():
         (found,) = recognize_entities(model, processor, [post])
         assert found["entities"]
         assert all(bool(entity["shown"]) == is_shown for entity in found["entities"])
+
+
+def test_kept_tokens_change_nothing_and_are_bounded(monkeypatch):
+    monkeypatch.setattr("hf_mner.models.mmavk.processing_mmavk.MAX_FITTED", 2)
+    processor = tiny_mmavk_processor()
+    posts = [{**example(), "knowledge": {"auxiliary": text}} for text in ("a coach", "a tower", "a logo", "a coach")]
+    first = processor.rows(posts)
+    assert len(processor.fitted) == 2
+    assert (
+        processor.rows(posts)
+        == first
+        == [
+            tiny_mmavk_processor().rows([post])[0] | {"origin": row["origin"]}
+            for post, row in zip(posts, first, strict=True)
+        ]
+    )
+    processor.knowledge_max_length = 16
+    long = {**example(), "knowledge": {"auxiliary": "a coach " * 20}}
+    assert len(processor.rows([long])[0]["knowledge_ids"]) <= 14
+    processor.knowledge_max_length = 32
+    assert len(processor.rows([long])[0]["knowledge_ids"]) > 14, "another length is another text"

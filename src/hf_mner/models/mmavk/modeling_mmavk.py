@@ -299,7 +299,7 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         self, rows: Sequence[dict[str, Any]], processor: Any, batch_size: int, cache: EncodingCache
     ) -> list[dict[str, Any]]:
         """Give rows `knowledge_state` (`d`) beside their `knowledge_ids`."""
-        keys = [tuple(row["knowledge_ids"]) for row in rows]
+        keys = [row["knowledge_ids"] for row in rows]
         states = {key: cache[key] for key in dict.fromkeys(keys) if key in cache}
         missing = sorted((key for key in dict.fromkeys(keys) if key and key not in states), key=len)
         for start in range(0, len(missing), batch_size):

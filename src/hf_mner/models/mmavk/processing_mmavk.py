@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from transformers import BatchFeature
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
 from hf_mner.data.alignment import (
-    Subwords,
     WordWindow,
     fit_words,
     flat,
@@ -42,6 +42,17 @@ from .configuration_mmavk import FUSIONS, Fusion
 KnowledgePart = Literal["auxiliary", "caption"]
 KNOWLEDGE_PARTS: tuple[str, ...] = get_args(KnowledgePart)
 UNKNOWN_SIMILARITY = 1.0  # as if image and text were alike: what is not known filters nothing
+
+
+MAX_FITTED = 4096
+DERIVED = ("frame", "joint", "has_segments", "fitted")  # what follows from the tokenizer, or is kept for speed
+
+
+class FittedText(NamedTuple):
+    """An auxiliary text, cut to what the encoder reads: its sub-words and its words, joined by spaces."""
+
+    ids: tuple[int, ...]
+    words: str
 
 
 class MmavkProcessor(MnerProcessor):
@@ -101,11 +112,12 @@ class MmavkProcessor(MnerProcessor):
         self.frame = special_token_frame(tokenizer)
         self.joint = special_token_joint(tokenizer)
         self.has_segments = "token_type_ids" in tokenizer.model_input_names
+        self.fitted: OrderedDict[tuple[str, int], FittedText] = OrderedDict()  # see `fit_knowledge`
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `save_pretrained` writes; what follows from the tokenizer is left out."""
         saved = super().to_dict()
-        return {name: value for name, value in saved.items() if name not in ("frame", "joint", "has_segments")}
+        return {name: value for name, value in saved.items() if name not in DERIVED}
 
     def knowledge_parts(self) -> set[str]:
         """Name the parts of `example["knowledge"]` that the fusion reads."""
@@ -144,7 +156,7 @@ class MmavkProcessor(MnerProcessor):
 
         Returns:
             Rows with the model's fields, unpadded, and
-            - `knowledge_ids`: the auxiliary text's tokens (`word_level`), `[]` = none,
+            - `knowledge_ids`: the auxiliary text's tokens (`word_level`), `()` = none,
             - `image` and `crops`: what `prefix` looks at, not yet decoded,
             - `origin`: the example's position, first word and word after the last; `shown`: the knowledge.
 
@@ -155,13 +167,13 @@ class MmavkProcessor(MnerProcessor):
         check_tokens(examples)
         words = subwords_of_words(self.tokenizer, [example["tokens"] for example in examples])
         texts = [self.knowledge_text(example) for example in examples]
-        known = tokenize_once(self.tokenizer, texts)
+        fitted = self.fit_knowledge(texts)
         rows = []
         for position, (example, subwords, text) in enumerate(zip(examples, words, texts, strict=True)):
             labels = None
             if label2id is not None:
                 labels = [known_class(tag, example, label2id) for tag in example_tags(example)]
-            beside = self.beside(example, known[text])
+            beside = self.beside(example, fitted[text])
             for window in window_words(subwords, self.frame, self.max_length):
                 row = {**self.word_fields(window, beside), **beside}
                 row["origin"] = (position, window.first_word, window.end_word)
@@ -177,18 +189,31 @@ class MmavkProcessor(MnerProcessor):
         given = example.get("knowledge") or {}
         return " ".join(text for part in self.knowledge if (text := (given.get(part) or "").strip()))
 
-    def beside(self, example: MnerExample, text: tuple[list[str], Subwords]) -> Row:
-        """Return what the rows of an example hold beside its words."""
+    def fit_knowledge(self, texts: Sequence[str]) -> dict[str, FittedText]:
+        """Tokenise auxiliary texts and cut them to `knowledge_max_length`, at a word.
+
+        The last `MAX_FITTED` are kept: an auxiliary text is longer than its post, and the same for all of its posts.
+        """
         before, after = self.frame
         room = self.knowledge_max_length - len(before) - len(after)
-        words, subwords = fit_words(text, room)
-        if not words and text[0]:  # a script without spaces is one word: its leading sub-words stay
-            words, subwords = text[0][:1], [text[1][0][:room]]
+        fitted = {text: self.fitted[text, room] for text in dict.fromkeys(texts) if (text, room) in self.fitted}
+        missing = (text for text in texts if text not in fitted)
+        for text, (words, subwords) in tokenize_once(self.tokenizer, missing).items():
+            kept, ids = fit_words((words, subwords), room)
+            if not kept and words:  # a script without spaces is one word: its leading sub-words stay
+                kept, ids = words[:1], [subwords[0][:room]]
+            fitted[text] = self.fitted[text, room] = FittedText(tuple(flat(ids)), " ".join(kept))
+        while len(self.fitted) > MAX_FITTED:
+            self.fitted.popitem(last=False)
+        return fitted
+
+    def beside(self, example: MnerExample, text: FittedText) -> Row:
+        """Return what the rows of an example hold beside its words."""
         similarity = (example.get("knowledge") or {}).get("similarity")
         row: Row = {
-            "knowledge_ids": flat(subwords),
+            "knowledge_ids": text.ids,
             "similarity": UNKNOWN_SIMILARITY if similarity is None else float(similarity),
-            "shown": {"auxiliary": " ".join(words)} if words else {},
+            "shown": {"auxiliary": text.words} if text.words else {},
         }
         if self.fusion == "prefix":
             row["image"] = example.get("image")
@@ -245,7 +270,7 @@ class MmavkProcessor(MnerProcessor):
 
     def pad_knowledge(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Stack the distinct auxiliary texts of some rows, or their encodings."""
-        keys = [tuple(row["knowledge_ids"]) for row in rows]
+        keys = [row["knowledge_ids"] for row in rows]
         chosen, index = distinct(keys)
         if not chosen:
             return {}
