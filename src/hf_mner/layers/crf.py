@@ -45,14 +45,16 @@ class LinearChainCrf(nn.Module):
         num_tags: number of tags `c`.
 
     Raises:
-        ValueError: if `num_tags` is not positive; in the methods, if a shape does not fit, a mask has a hole, or a tag
-            is none of the `c`.
+        ValueError: if `num_tags` is no positive whole number; in the methods, if a shape does not fit, a mask has a
+            hole, or a tag is none of the `c`.
 
     Source: Lafferty, McCallum and Pereira 2001; MMAVK, Eq. 11 and 12.
     """
 
     def __init__(self, num_tags: int):
         super().__init__()
+        if not isinstance(num_tags, int) or isinstance(num_tags, bool):
+            raise ValueError(f"`num_tags` is {num_tags!r}; expected a whole number of 1 or more.")
         if num_tags < 1:
             raise ValueError(f"`num_tags` must be 1 or more, got {num_tags}.")
         self.num_tags = num_tags
@@ -75,7 +77,7 @@ class LinearChainCrf(nn.Module):
 
         Args:
             emissions: `b n c`.
-            tags: `b n`, long; what stands under padding is not read.
+            tags: `b n`, whole numbers; what stands under padding is not read.
             mask: `b n`; `None` = every position is a word.
 
         Source: MMAVK, Eq. 11; its negative sum is Eq. 12.
@@ -226,7 +228,12 @@ def check_tags(tags: Tensor, mask: Tensor, num_tags: int) -> Tensor:
     """Return the tags with 0 under padding; a tag at a word that is none of the `num_tags` is an error."""
     if tags.shape != mask.shape:
         raise ValueError(f"`tags` has the shape {tuple(tags.shape)}; expected {tuple(mask.shape)}, as the mask.")
-    tags = tags.masked_fill(~mask, 0)
+    if tags.is_floating_point() or tags.is_complex():
+        raise ValueError(
+            f"`tags` are {tags.dtype}; expected whole numbers, one for each word (0 to {num_tags - 1}), such as"
+            " `tags.long()`."
+        )
+    tags = tags.long().masked_fill(~mask, 0)
     wrong = (tags < 0) | (tags >= num_tags)
     if wrong.any():
         raise ValueError(f"`tags` holds {int(tags[wrong][0])} at a word; expected 0 to {num_tags - 1}.")

@@ -399,6 +399,19 @@ def test_refuses_a_crf_without_tags():
         LinearChainCrf(0)
 
 
+@pytest.mark.parametrize("num_tags", ["5", 5.0, None, True])
+def test_refuses_a_number_of_tags_that_is_none(num_tags):
+    with pytest.raises(ValueError, match=f"`num_tags` is {num_tags!r}; expected a whole number of 1 or more"):
+        LinearChainCrf(num_tags)
+
+
+def test_tags_are_whole_numbers_of_any_size():
+    layer, emissions, tags, mask = make(3, lengths=(3, 2))
+    with pytest.raises(ValueError, match=r"`tags` are torch.float32; expected whole numbers, one for each word"):
+        layer(emissions, tags.float(), mask)
+    assert torch.equal(layer(emissions, tags.int(), mask), layer(emissions, tags, mask))
+
+
 def test_bio_constraints_of_each_pair():
     constraints = bio_constraints(LABELS)
     assert constraints.starts.tolist() == [True, True, False, True, False]
