@@ -213,6 +213,11 @@ def test_threshold_outside_its_range_is_refused(pipe, threshold):
         pipe(TEXT, threshold=threshold)
 
 
+def test_threshold_that_is_no_number_is_refused(pipe):
+    with pytest.raises(ValueError, match="`threshold` must be between 0 and 1, got '0.5'"):
+        pipe(TEXT, threshold="0.5")
+
+
 def test_unknown_keyword_is_refused(pipe):
     with pytest.raises(TypeError, match="treshold"):
         pipe(TEXT, treshold=0.5)
@@ -287,6 +292,12 @@ def test_knowledge_of_all_posts(pipe):
 def test_what_is_no_knowledge_source_is_refused(pipe):
     with pytest.raises(ValueError, match="`knowledge` holds 'captions', which is no knowledge source"):
         pipe(TEXT, knowledge=["captions"])
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_the_class_of_a_source_is_refused(pipe, as_list):
+    with pytest.raises(ValueError, match=r"`knowledge` holds the class ClipSimilarity; construct it: `ClipS"):
+        pipe(TEXT, knowledge=[hf_mner.ClipSimilarity] if as_list else hf_mner.ClipSimilarity)
 
 
 def test_knowledge_source_given_at_the_start(scanner_folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from numbers import Real
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -90,8 +91,8 @@ class MultimodalNerPipeline(Pipeline):
             max_pixels: images with more pixels are refused (default 50 million).
             allow_urls: fetch images from `http(s)://` addresses (never from private ones; default False).
         """
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ValueError(f"`threshold` must be between 0 and 1, got {threshold}.")
+        if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+            raise ValueError(f"`threshold` must be between 0 and 1, got {threshold!r}.")
         preprocess: dict[str, Any] = {"max_pixels": max_pixels, "allow_urls": allow_urls}
         preprocess["is_split_into_words"] = is_split_into_words
         forward: dict[str, Any] = {"threshold": threshold}
@@ -261,6 +262,9 @@ def check_sources(knowledge: KnowledgeSource | Sequence[KnowledgeSource]) -> lis
     """Return the sources as a list; what is no source is an error."""
     sources: list[Any] = list(knowledge) if isinstance(knowledge, list | tuple) else [knowledge]
     for source in sources:
+        if isinstance(source, type):
+            name = source.__name__
+            raise ValueError(f"`knowledge` holds the class {name}; construct it: `{name}(...)`.")
         if not (callable(source) and hasattr(source, "column") and hasattr(source, "needs_entities")):
             raise ValueError(
                 f"`knowledge` holds {source!r}, which is no knowledge source; pass sources such as"
