@@ -108,6 +108,31 @@ def test_processor_says_what_it_cannot_do(system):
         processor([{"tokens": ["a"]}, {"tokens": []}])
 
 
+@pytest.mark.parametrize(
+    ("examples", "what"),
+    [
+        ([{"tokens": ["a"]}, {"text": "Kerr lands"}], "number 1 has the keys text"),
+        ({"id": "kerr", "tokens": "Kerr lands"}, "kerr has `tokens='Kerr lands'`"),
+        ({"tokens": ["Kerr", 5]}, r"number 0 has `tokens=\['Kerr', 5\]`"),
+        ({"tokens": None}, "number 0 has `tokens=None`"),
+        ("Kerr", "number 0 is 'Kerr'"),
+        (["Kerr", "lands"], "number 0 is 'Kerr'"),
+        (5, "number 0 is 5"),
+    ],
+)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_what_is_no_example_is_refused(system, examples, what):
+    wanted = "; an example is a mapping with `tokens`, a list of words. For texts use the pipeline"
+    with pytest.raises(ValueError, match=f"Example {what}{wanted}"):
+        TINY_SYSTEMS[system].processor()(examples)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_parts_of_knowledge_are_a_list(system):
+    with pytest.raises(ValueError, match=r"`knowledge='auxiliary'` is one text; give a list such as \['auxiliary'\]"):
+        TINY_SYSTEMS[system].processor(knowledge="auxiliary")
+
+
 # ------------------------------------------------------------------------------------------------ saving and loading
 
 

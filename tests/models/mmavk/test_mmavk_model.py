@@ -20,6 +20,7 @@ from tiny import (
     tiny_mmavk,
     tiny_mmavk_config,
     tiny_mmavk_processor,
+    tiny_processor,
     tiny_resnet_config,
 )
 from transformers import (
@@ -657,3 +658,9 @@ def test_pictures_of_one_index_and_two_palettes_are_two():
     assert batch["knowledge_index"].tolist() == [0, 1]
     with torch.no_grad():
         assert apart(*model(**batch).logits) > 1e-3
+
+
+def test_the_processor_of_another_system_is_refused():
+    wanted = "`ScannerProcessor` does not fit `MmavkForTokenClassification`; give the model its own processor"
+    with pytest.raises(ValueError, match=wanted):
+        recognize_entities(tiny_mmavk().eval(), tiny_processor(), tiny_examples())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from transformers import BatchFeature, ProcessorMixin
@@ -108,11 +108,12 @@ class MnerProcessor(ProcessorMixin):
             return_tensors: only `"pt"`.
 
         Raises:
-            ValueError: if `return_tensors` is not `"pt"` or the stage is unknown.
+            ValueError: if `return_tensors` is not `"pt"`, the stage is unknown, or something is no example.
         """
         if return_tensors != "pt":
             raise ValueError(f"`return_tensors={return_tensors!r}` is not supported; use 'pt'.")
-        batch = [examples] if isinstance(examples, Mapping) else list(examples)
+        is_one = isinstance(examples, Mapping | str) or not isinstance(examples, Iterable)
+        batch: list[Any] = [examples] if is_one else list(examples)
         rows = self.rows(batch, self.check_stage(stage), label2id)
         if not rows:
             raise ValueError(
@@ -134,17 +135,55 @@ def has_words(tokens: Sequence[str]) -> bool:
 
 
 def check_tokens(examples: Sequence[MnerExample]) -> None:
-    """Refuse an example without words.
+    """Refuse what is no example, and an example without words.
 
     Raises:
         ValueError: naming the example.
     """
     for position, example in enumerate(examples):
+        check_is_example(example, position)
         if not has_words(example["tokens"]):
             name = example.get("id") or f"number {position}"
             raise ValueError(
                 f"Example {name} has no words (`tokens={list(example['tokens'])!r}`); leave it out or give it text."
             )
+
+
+def check_is_example(example: Any, position: int) -> None:
+    """Refuse what is no mapping with `tokens`, a list of words.
+
+    Raises:
+        ValueError: naming the example by its id or its position, and what it is.
+    """
+    if not isinstance(example, Mapping):
+        given = f"number {position} is {example!r}"
+    else:
+        tokens = example.get("tokens")
+        words = tokens if isinstance(tokens, Iterable) and not isinstance(tokens, str | Mapping) else [None]
+        if all(isinstance(word, str) for word in words):
+            return
+        has = f"`tokens={tokens!r}`" if "tokens" in example else f"the keys {', '.join(map(str, example)) or '(none)'}"
+        given = f"{example.get('id') or f'number {position}'} has {has}"
+    raise ValueError(
+        f"Example {given}; an example is a mapping with `tokens`, a list of words. For texts use the pipeline"
+        " (`hf_mner.pipeline`)."
+    )
+
+
+def check_knowledge_parts(knowledge: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse parts of knowledge that a system does not know.
+
+    Args:
+        knowledge: the processor's argument.
+        known: the parts that there are.
+
+    Raises:
+        ValueError: naming the unknown parts and the known ones.
+    """
+    if isinstance(knowledge, str):
+        raise ValueError(f"`knowledge={knowledge!r}` is one text; give a list such as [{knowledge!r}].")
+    if unknown := sorted(set(knowledge) - set(known)):
+        raise ValueError(f"`knowledge` has unknown parts {unknown}; choose from {', '.join(known)}.")
 
 
 def check_tokenizer(tokenizer: Any) -> None:

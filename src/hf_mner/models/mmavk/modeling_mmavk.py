@@ -288,7 +288,13 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         self, rows: Sequence[dict[str, Any]], processor: Any, batch_size: int, cache: EncodingCache
     ) -> Sequence[dict[str, Any]]:
         """Encode each distinct auxiliary text, or image, once; see the base class."""
-        self.check_fusion(**{processor.fusion: True})
+        fusion = getattr(processor, "fusion", None)
+        if fusion is None:
+            raise ValueError(
+                f"`{type(processor).__name__}` does not fit `{type(self).__name__}`; give the model its own processor,"
+                " `MmavkProcessor`."
+            )
+        self.check_fusion(**{fusion: True})
         if self.config.fusion == "word_level":
             return self.share_knowledge(rows, processor, batch_size, cache)
         if self.config.fusion == "prefix":

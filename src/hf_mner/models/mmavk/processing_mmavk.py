@@ -30,6 +30,7 @@ from hf_mner.data.schema import MnerExample
 from hf_mner.models.base.processing_base import (
     MnerProcessor,
     Row,
+    check_knowledge_parts,
     check_lengths,
     check_tokenizer,
     check_tokens,
@@ -371,8 +372,7 @@ def check_choices(fusion: str, knowledge: Sequence[str], max_regions: int) -> No
             f"`fusion={fusion!r}` is not known; choose one of {', '.join(FUSIONS)}."
             " For the paper's main model use `fusion='word_level'`."
         )
-    if unknown := sorted(set(knowledge) - set(KNOWLEDGE_PARTS)):
-        raise ValueError(f"`knowledge` has unknown parts {unknown}; choose from {', '.join(KNOWLEDGE_PARTS)}.")
+    check_knowledge_parts(knowledge, KNOWLEDGE_PARTS)
     if max_regions < 0:
         raise ValueError(f"`max_regions` must be 0 or more (HVPNeT: 3), got {max_regions}.")
 

@@ -23,6 +23,7 @@ from hf_mner.metrics import box_iou
 from hf_mner.models.base.processing_base import (
     MnerProcessor,
     Row,
+    check_knowledge_parts,
     check_lengths,
     check_tokenizer,
     check_tokens,
@@ -95,9 +96,7 @@ class ScannerProcessor(MnerProcessor):
         check_tokenizer(tokenizer)
         check_lengths(tokenizer, max_length=max_length, detection_max_length=detection_max_length)
         check_limits(max_objects, grounding_threshold)
-        unknown = sorted(set(knowledge) - set(KNOWLEDGE_PARTS))
-        if unknown:
-            raise ValueError(f"`knowledge` has unknown parts {unknown}; choose from {', '.join(KNOWLEDGE_PARTS)}.")
+        check_knowledge_parts(knowledge, KNOWLEDGE_PARTS)
         self.max_length = max_length
         self.detection_max_length = detection_max_length
         self.max_objects = max_objects
