@@ -126,7 +126,7 @@ class Recipe:
         backbone: the text encoder.
         seed: of everything.
         granularity: types of `twitter_fmnerg`.
-        knowledge: knowledge files to join, folder names of `<data-dir>/knowledge`.
+        knowledge: knowledge to join, folder names of `<data-dir>/knowledge`; for `folder`, `knowledge.jsonl`.
         train_splits: the splits that are trained on; more than `train` means no choice by validation score.
     """
 
