@@ -17,7 +17,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     data_dir: DataDir = None,
     knowledge: Annotated[
-        list[str] | None, typer.Option(help="Knowledge to join, see the recipe's `knowledge`; default: the recipe's own.")
+        list[str] | None, typer.Option(help="Knowledge to join, as in a recipe; default: the recipe's own.")
     ] = None,
     encyclopedia: EncyclopediaFiles = None,
     is_text_only: Annotated[bool, typer.Option("--no-knowledge", help="Show the model the text alone.")] = False,
