@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from .boxes import Box, check_box
+from .json_lines import read_json_lines
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,9 @@ def read_voc_file(path: Path) -> BoxAnnotation:
     return annotation
 
 
+WANTED = 'expected {"id": ..., "name": ..., "boxes": [[xmin, ymin, xmax, ymax]]}, or "start" and "end" for "name"'
+
+
 def read_boxes_jsonl(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Read `boxes.jsonl`: one `{"id", "name" or "start" and "end", "boxes"}` a line; boxes are checked on use.
 
@@ -91,10 +94,10 @@ def read_boxes_jsonl(path: Path) -> dict[str, list[dict[str, Any]]]:
         ValueError: naming the line that is not such an object.
     """
     records: dict[str, list[dict[str, Any]]] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if line.strip():
-            record = _parse_box_record(line, f"{path}, line {number}")
-            records.setdefault(str(record["id"]), []).append(record)
+    for line in read_json_lines(path, WANTED):
+        if not _is_box_record(line.record):
+            raise ValueError(f"{line.where}: {line.text!r} lacks a part; {WANTED}.")
+        records.setdefault(str(line.record["id"]), []).append(line.record)
     return records
 
 
@@ -122,16 +125,8 @@ def _read_voc_size(root: ElementTree.Element, path: Path) -> tuple[int, int] | N
     return size if all(size) else None
 
 
-def _parse_box_record(line: bytes, where: str) -> dict[str, Any]:
-    wanted = 'expected {"id": ..., "name": ..., "boxes": [[xmin, ymin, xmax, ymax]]}, or "start" and "end" for "name"'
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where}: {line!r} is not JSON ({error}); {wanted}.") from error
-    is_object = isinstance(record, dict) and "id" in record and isinstance(record.get("boxes"), list)
-    if not is_object or not (
-        isinstance(record.get("name"), str)
-        or (isinstance(record.get("start"), int) and isinstance(record.get("end"), int))
-    ):
-        raise ValueError(f"{where}: {line!r} lacks a part; {wanted}.")
-    return record
+def _is_box_record(record: Any) -> bool:
+    """Tell whether this is an object with an id, boxes, and a name or the words that are meant."""
+    if not isinstance(record, dict) or "id" not in record or not isinstance(record.get("boxes"), list):
+        return False
+    return isinstance(record.get("name"), str) or all(isinstance(record.get(key), int) for key in ("start", "end"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .json_lines import read_json_lines
 
 KNOWLEDGE_START = "<EOS>"
 KNOWLEDGE_TAG = "X"
@@ -92,27 +93,16 @@ def read_knowledge_jsonl(path: Path) -> dict[str, KnowledgeLine]:
         ValueError: naming the line that is no such object, or whose id another line has.
     """
     records: dict[str, KnowledgeLine] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            record = _parse_knowledge_line(line, where)
-            image_id = str(record.pop("id"))
-            if image_id in records:
-                first = records[image_id].number
-                raise ValueError(f"{where}: id {image_id!r} stands on line {first} already; keep one of them.")
-            records[image_id] = KnowledgeLine(where, number, record)
-    return records
-
-
-def _parse_knowledge_line(line: bytes, where: str) -> dict[str, Any]:
     wanted = 'expected {"id": ..., "caption": ..., "auxiliary": ..., "similarity": ...}, all but the id optional'
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where}: {line!r} is not JSON ({error}); {wanted}.") from error
-    if not isinstance(record, dict) or "id" not in record:
-        raise ValueError(f"{where}: {line!r} is no object with an `id`; {wanted}.")
-    return record
+    for line in read_json_lines(path, wanted):
+        if not isinstance(line.record, dict) or "id" not in line.record:
+            raise ValueError(f"{line.where}: {line.text!r} is no object with an `id`; {wanted}.")
+        image_id = str(line.record.pop("id"))
+        if image_id in records:
+            first = records[image_id].number
+            raise ValueError(f"{line.where}: id {image_id!r} stands on line {first} already; keep one of them.")
+        records[image_id] = KnowledgeLine(line.where, line.number, line.record)
+    return records
 
 
 def _iterate_blocks(text: str) -> Iterator[tuple[int, list[str]]]:

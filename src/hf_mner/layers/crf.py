@@ -161,7 +161,17 @@ class LogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, tags: Tensor, *words: Tensor):
-        """Return `b`, the log-likelihoods. Arguments are checked ones; `words` are the fields of `Words`."""
+        """Return `b`, the log-likelihoods, of arguments that were checked.
+
+        Args:
+            ctx: keeps what the backward pass needs.
+            emissions: `b n c`.
+            start: `c`.
+            transitions: `c c`.
+            end: `c`.
+            tags: `b n`, long.
+            words: the fields of `Words`, `n b` each.
+        """
         real, mirrored = words
         steps, transitions = drop_shared(path_steps(emissions, start, end, Words(real, mirrored)), transitions)
         messages = pass_messages(steps, transitions, Words(real, mirrored))

@@ -174,7 +174,7 @@ class ScannerForEntityRecognition(ScannerPreTrainedModel):
 
         Departure: the paper trains both stages from the pretrained encoder and shares nothing.
         """
-        model = cls(ScannerConfig(text_config=deepcopy(span_detection.config.text_config), **config_kwargs))
+        model = cls(cls.new_config(text_config=deepcopy(span_detection.config.text_config), **config_kwargs))
         model.text_model.load_state_dict(span_detection.text_model.state_dict())
         frozen = set(lower_parameter_names(model.text_model, num_frozen_layers))
         for name, parameter in model.text_model.named_parameters():
