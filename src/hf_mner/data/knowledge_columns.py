@@ -17,7 +17,7 @@ from .knowledge_files import (
     read_mplug_owl_descriptions,
 )
 from .readers import DatasetSource, find_file
-from .schema import EncyclopediaEntry, Knowledge, ObjectKnowledge, check_knowledge
+from .schema import EncyclopediaEntry, Knowledge, ObjectKnowledge, Provenance, check_knowledge
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,8 @@ def _check_line(record: KnowledgeLine, size: tuple[int, int] | None) -> None:
 def complete_knowledge(knowledge: Mapping[str, Any]) -> Knowledge:
     """Return checked knowledge with every key, `None` for what it lacks; keys that the schema lacks are left out."""
     filled: Any = {part: knowledge.get(part) for part in Knowledge.__annotations__}
-    for part, entry_type in (("objects", ObjectKnowledge), ("encyclopedia", EncyclopediaEntry)):
+    entry_types = {"objects": ObjectKnowledge, "encyclopedia": EncyclopediaEntry, "sources": Provenance}
+    for part, entry_type in entry_types.items():
         if filled[part] is not None:
             filled[part] = [{key: entry.get(key) for key in entry_type.__annotations__} for entry in filled[part]]
     return filled
@@ -123,7 +124,7 @@ def make_knowledge(caption: str | None, auxiliary: str | None) -> Knowledge | No
     """Return a knowledge column with every key, or None if nothing is known."""
     if caption is None and auxiliary is None:
         return None
-    return {"caption": caption, "auxiliary": auxiliary, "objects": None, "encyclopedia": None, "similarity": None}
+    return complete_knowledge({"caption": caption, "auxiliary": auxiliary})
 
 
 def list_knowledge_files(source: DatasetSource, split: str) -> dict[str, list[str]]:

@@ -38,21 +38,41 @@ class ObjectKnowledge(TypedDict):
 
 
 class EncyclopediaEntry(TypedDict):
-    """What an encyclopedia says of one mention: the mention as written, the article's title, and its text."""
+    """What an encyclopedia says of one mention: the mention as written, the article's title, and its text.
+
+    `rule` names how the mention led to the article, and `source` where the article is from (both optional).
+    """
 
     mention: str
     title: str
     text: str
+    rule: NotRequired[str | None]
+    source: NotRequired[str | None]
+
+
+class Provenance(TypedDict):
+    """Which source made a part of the knowledge, with what model, which revision of it, and which prompt."""
+
+    part: str
+    source: str
+    model: str
+    revision: str
+    prompt: str
 
 
 class Knowledge(TypedDict, total=False):
-    """What is known besides the words; every part is optional (`None` or absent = not available)."""
+    """What is known besides the words; every part is optional (`None` or absent = not available).
+
+    `ocr` is the writing in the image. `sources` says where the other parts come from.
+    """
 
     caption: str | None
     auxiliary: str | None
+    ocr: str | None
     objects: list[ObjectKnowledge] | None
     encyclopedia: list[EncyclopediaEntry] | None
     similarity: float | None
+    sources: list[Provenance] | None
 
 
 class MnerExample(TypedDict, total=False):
@@ -107,11 +127,11 @@ def check_knowledge(knowledge: Mapping[str, Any], image_size: Sequence[int] | No
     known = Knowledge.__annotations__
     if unknown := sorted(set(knowledge) - set(known)):
         raise ValueError(f"`knowledge` has parts that nothing reads: {unknown}; known parts: {', '.join(known)}.")
-    for name in ("caption", "auxiliary"):
+    for name in ("caption", "auxiliary", "ocr"):
         if not isinstance(knowledge.get(name), str | None):
             raise ValueError(f"`knowledge['{name}']` is {knowledge[name]!r}; expected a text or None.")
     check_similarity(knowledge.get("similarity"))
-    for name in ("objects", "encyclopedia"):
+    for name in ("objects", "encyclopedia", "sources"):
         value = knowledge.get(name)
         if value is not None and (not isinstance(value, Sequence) or isinstance(value, str | bytes)):
             raise ValueError(f"`knowledge['{name}']` is {value!r}; expected a list, or None.")
@@ -168,6 +188,7 @@ def mner_features(types: Sequence[str]) -> Features:
             "knowledge": {
                 "caption": Value("string"),
                 "auxiliary": Value("string"),
+                "ocr": Value("string"),
                 "objects": List(
                     {
                         "label": Value("string"),
@@ -177,8 +198,9 @@ def mner_features(types: Sequence[str]) -> Features:
                         "similarity": Value("float32"),
                     }
                 ),
-                "encyclopedia": List({"mention": Value("string"), "title": Value("string"), "text": Value("string")}),
+                "encyclopedia": List({name: Value("string") for name in EncyclopediaEntry.__annotations__}),
                 "similarity": Value("float32"),
+                "sources": List({name: Value("string") for name in Provenance.__annotations__}),
             },
         }
     )

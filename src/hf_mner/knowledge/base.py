@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 
-from hf_mner.data.schema import Knowledge, MnerExample
+from hf_mner.data.schema import EntityAnnotation, Knowledge, MnerExample, Provenance
+
+ENTITY_COLUMN = "object_similarities"  # the one column that belongs to an entity and not to the example's knowledge
+TEXT_PARTS = ("caption", "auxiliary", "ocr")  # the parts of knowledge that are one text about the image or the post
 
 
 @runtime_checkable
@@ -13,9 +16,19 @@ class KnowledgeSource(Protocol):
     """Something that knows more about a post than its words say.
 
     Attributes:
-        column: the key of `example["knowledge"]` that this source fills, e.g. `"caption"`.
+        column: the key of `example["knowledge"]` that this source fills, e.g. `"caption"`; or `"object_similarities"`,
+            which belongs to each entity of the example.
         needs_entities: True if it reads the mentions in `example["entities"]` (gold ones, or candidates of a first
             stage); such a source runs after span detection.
+
+    A source may also have
+        identity: a `SourceIdentity`. Without it nothing is written about where a value is from, and a store
+            (`hf_mner.knowledge.store`) does not take the source.
+        reads: the parts of an example that its answer depends on: `"image"`, `"tokens"`, `"entities"` (their places)
+            and columns of the knowledge (`"caption"`). A store needs it as well.
+        lacks(example): tells whether the example waits for this source. A source that completes what another one
+            wrote, such as the captions of detected objects, has it. Without it, an example waits if the column is None
+            or absent.
     """
 
     column: str
@@ -26,13 +39,29 @@ class KnowledgeSource(Protocol):
         ...
 
 
+class SourceIdentity(TypedDict):
+    """What decides a source's answers besides the example; two sources with equal identities give equal answers.
+
+    `source` is the kind, e.g. `"ImageCaptioner"`; `model` a name, file or folder; `revision` which state of the
+    model's files; `prompt` the version of the prompt, `""` without one; `settings` whatever else changes the answer,
+    as JSON with sorted keys.
+    """
+
+    source: str
+    model: str
+    revision: str
+    prompt: str
+    settings: str
+
+
 def add_knowledge(
     examples: Sequence[MnerExample], sources: Sequence[KnowledgeSource], overwrite: bool = False
 ) -> list[MnerExample]:
     """Return copies of the examples with the columns of all sources filled in.
 
     The input is not changed; values that are not replaced are shared with it. A source only sees the examples that
-    still lack its value: None or absent. `[]` ("looked up, nothing found") is a value.
+    still lack its value: None or absent. `[]` ("looked up, nothing found") is a value. What a source with an identity
+    filled in is noted in `knowledge["sources"]`.
 
     Args:
         examples: what every source gets.
@@ -51,7 +80,7 @@ def add_knowledge(
 
 def knowledge_map(
     sources: Sequence[KnowledgeSource], overwrite: bool = False
-) -> Callable[[Mapping[str, list[Any]]], dict[str, list[Knowledge]]]:
+) -> Callable[[Mapping[str, list[Any]]], dict[str, list[Any]]]:
     """Return a function for `datasets.Dataset.map` that does what `add_knowledge` does.
 
     Example:
@@ -62,15 +91,17 @@ def knowledge_map(
         overwrite: also replace values that are there already.
     """
 
-    def update(batch: Mapping[str, list[Any]]) -> dict[str, list[Knowledge]]:
+    def update(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         rows = zip(*(batch[key] for key in batch), strict=True)
         examples = [cast(MnerExample, dict(zip(batch, row, strict=True))) for row in rows]
+        filled = add_knowledge(examples, sources, overwrite=overwrite)
         empty = cast(Knowledge, dict.fromkeys(Knowledge.__annotations__))
-        return {
-            "knowledge": [
-                {**empty, **_knowledge(row)} for row in add_knowledge(examples, sources, overwrite=overwrite)
+        columns: dict[str, list[Any]] = {"knowledge": [{**empty, **_knowledge(row)} for row in filled]}
+        if any(source.column == ENTITY_COLUMN for source in sources):
+            columns["entities"] = [
+                [{ENTITY_COLUMN: None, **entity} for entity in row.get("entities") or ()] for row in filled
             ]
-        }
+        return columns
 
     return update
 
@@ -78,6 +109,21 @@ def knowledge_map(
 def entity_mentions(example: MnerExample) -> list[str]:
     """Return the words of each entity in `example["entities"]`, joined by single spaces, in that order."""
     return [" ".join(example["tokens"][entity["start"] : entity["end"]]) for entity in example["entities"]]
+
+
+def source_name(source: KnowledgeSource) -> str:
+    """Return how error texts and logs call a source."""
+    return f"Knowledge source {type(source).__name__} (column {source.column!r})"
+
+
+def source_lacks(source: KnowledgeSource, example: MnerExample) -> bool:
+    """Tell whether an example waits for the source's value, see `KnowledgeSource`."""
+    lacks = getattr(source, "lacks", None)
+    if lacks is not None:
+        return lacks(example)
+    if source.column == ENTITY_COLUMN:
+        return any(entity.get(ENTITY_COLUMN) is None for entity in example.get("entities") or ())
+    return _knowledge(example).get(source.column) is None
 
 
 def _copy(example: MnerExample) -> MnerExample:
@@ -89,12 +135,10 @@ def _knowledge(example: MnerExample) -> Knowledge:
 
 
 def _fill(examples: list[MnerExample], source: KnowledgeSource, overwrite: bool) -> None:
-    pending = [
-        example for example in examples if overwrite or cast(dict, example["knowledge"]).get(source.column) is None
-    ]
+    pending = [example for example in examples if overwrite or source_lacks(source, example)]
     if not pending:
         return
-    name = f"Knowledge source {type(source).__name__} (column {source.column!r})"
+    name = source_name(source)
     _check_entities(pending, source, name)
     try:
         values = source(pending)
@@ -104,8 +148,33 @@ def _fill(examples: list[MnerExample], source: KnowledgeSource, overwrite: bool)
         raise ValueError(
             f"{name} returned {len(values)} values for {len(pending)} examples; it must return one for each."
         )
+    identity = getattr(source, "identity", None)
     for example, value in zip(pending, values, strict=True):
-        cast(dict, example["knowledge"])[source.column] = value
+        _write(example, source.column, value)
+        if identity is not None and value is not None:
+            _note(cast(Knowledge, example["knowledge"]), source.column, identity)
+
+
+def _write(example: MnerExample, column: str, value: Any) -> None:
+    if column != ENTITY_COLUMN:
+        cast(dict, example["knowledge"])[column] = value
+    elif value is not None:
+        entities = [{**entity, column: own} for entity, own in zip(example["entities"], value, strict=True)]
+        example["entities"] = cast(list[EntityAnnotation], entities)
+
+
+def _note(knowledge: Knowledge, column: str, identity: SourceIdentity) -> None:
+    """Add where a part is from; a source that completes a part stands behind the one that began it."""
+    note: Provenance = {
+        "part": column,
+        "source": identity["source"],
+        "model": identity["model"],
+        "revision": identity["revision"],
+        "prompt": identity["prompt"],
+    }
+    old = knowledge.get("sources") or ()
+    others = [entry for entry in old if (entry["part"], entry["source"]) != (column, note["source"])]
+    knowledge["sources"] = [*others, note]
 
 
 def _check_entities(examples: Sequence[MnerExample], source: KnowledgeSource, name: str) -> None:

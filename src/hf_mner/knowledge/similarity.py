@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.base import TEXT_PARTS
 from hf_mner.knowledge.image_text_models import (
     check_loaded_together,
     check_positive,
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
-
-TEXT_PARTS = ("caption", "auxiliary")
 
 
 class ClipSimilarity:

@@ -101,15 +101,17 @@ def test_knowledge_of_a_folder(write_file, tmp_path):
         {
             "caption": "a man",
             "auxiliary": "a coach",
+            "ocr": None,
             "similarity": 0.5,
             "objects": None,
-            "encyclopedia": [{"mention": "Kerr", "title": None, "text": "a coach"}],
+            "encyclopedia": [{"mention": "Kerr", "title": None, "text": "a coach", "rule": None, "source": None}],
+            "sources": None,
         },
         None,
     ]
     first, second, third, fourth = dataset["test"]["knowledge"]
     cup = {"label": "cup", "box": [0, 0, 5, 5], "score": 1, "caption": None, "similarity": None}
-    nothing = {"caption": None, "auxiliary": None, "similarity": None, "encyclopedia": None}
+    nothing = dict.fromkeys(("caption", "auxiliary", "ocr", "similarity", "encyclopedia", "sources"))
     assert first == second == {**nothing, "objects": [cup]}
     assert (third, fourth) == (None, None)
     named = load_mner_dataset("folder", tmp_path, knowledge=["knowledge.jsonl"])

@@ -5,6 +5,9 @@ import pytest
 from hf_mner.knowledge import add_knowledge, entity_mentions, knowledge_map
 
 
+ENTRY = {"title": "A", "text": "", "rule": "exact", "source": ""}
+
+
 class Caption:
     column = "caption"
     needs_entities = False
@@ -32,7 +35,7 @@ class Mentions:
     needs_entities = True
 
     def __call__(self, examples):
-        return [[{"mention": name, "title": name, "text": ""} for name in entity_mentions(row)] for row in examples]
+        return [[{**ENTRY, "mention": name} for name in entity_mentions(row)] for row in examples]
 
 
 def examples():
@@ -112,3 +115,61 @@ def test_map_gives_what_add_knowledge_gives_and_keeps_the_features():
     )
     assert mapped.features == features
     assert mapped.to_list() == add_knowledge(rows, [Caption(), Mentions()])
+
+
+def identity(source, model="m"):
+    return {"source": source, "model": model, "revision": "1", "prompt": "", "settings": "{}"}
+
+
+class Known(Caption):
+    identity = identity("Known")
+
+
+class Regions:
+    """Completes what a detector wrote."""
+
+    column, needs_entities, identity = "objects", False, identity("Regions")
+
+    def lacks(self, example):
+        return any(item.get("caption") is None for item in example["knowledge"].get("objects") or ())
+
+    def __call__(self, examples):
+        return [[{**item, "caption": "a hat"} for item in row["knowledge"]["objects"]] for row in examples]
+
+
+class Similarities:
+    column, needs_entities = "object_similarities", True
+
+    def __call__(self, examples):
+        return [[[0.5] for _ in row["entities"]] for row in examples]
+
+
+def test_what_a_source_filled_in_is_noted_once():
+    first, second, *_ = add_knowledge(examples(), [Known()])
+    assert first["knowledge"]["sources"] == [
+        {"part": "caption", "source": "Known", "model": "m", "revision": "1", "prompt": ""}
+    ]
+    assert "sources" not in second["knowledge"]  # its caption came with the data
+    assert len(add_knowledge([first], [Known()], overwrite=True)[0]["knowledge"]["sources"]) == 1
+
+
+def test_a_source_may_complete_a_column():
+    row = {"id": "1", "tokens": ["a"], "knowledge": {"objects": [{"label": "head", "caption": None}]}}
+    other = {"id": "2", "tokens": ["a"], "knowledge": {"objects": [{"label": "head", "caption": "old"}]}}
+    filled = add_knowledge([row, other, {"id": "3", "tokens": ["b"]}], [Regions()])
+    assert [[item["caption"] for item in row["knowledge"].get("objects", [])] for row in filled] == [
+        ["a hat"],
+        ["old"],
+        [],
+    ]
+    assert row["knowledge"]["objects"][0]["caption"] is None
+
+
+def test_similarities_of_objects_belong_to_the_entities():
+    datasets = pytest.importorskip("datasets")
+    rows = examples()[:2]
+    filled = add_knowledge(rows, [Similarities()])
+    assert filled[0]["entities"][0]["object_similarities"] == [0.5]
+    assert "object_similarities" not in rows[0]["entities"][0]
+    mapped = datasets.Dataset.from_list(rows[:1]).map(knowledge_map([Similarities()]), batched=True)
+    assert mapped[0]["entities"][0]["object_similarities"] == [0.5]
