@@ -4,7 +4,6 @@ import pytest
 
 from hf_mner.knowledge import add_knowledge, entity_mentions, knowledge_map
 
-
 ENTRY = {"title": "A", "text": "", "rule": "exact", "source": ""}
 
 
