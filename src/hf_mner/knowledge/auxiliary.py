@@ -31,10 +31,11 @@ class AuxiliaryKnowledge(ImageTextSource):
         max_new_tokens: longest answer in sub-words; a longer one is cut off.
         device: where a model given by name is put; None = the first GPU if there is one, else the CPU.
         dtype: precision of a model given by name, e.g. `"float16"`; `"auto"` = as its weights are stored.
+        revision: branch, tag or commit of a model on the Hub; None = the main branch.
 
     Raises:
-        ValueError: if `batch_size` or `max_new_tokens` is below 1, `prompt` is empty, or `processor` does not fit
-            `model`.
+        ValueError: if `batch_size` or `max_new_tokens` is below 1, `prompt` is empty, or `processor` or
+            `revision` does not fit `model`.
 
     Source: Wang et al. 2025, MMAVK, Section 3.1, Eq. 1, and Section 4.2 for the model, which is not fine-tuned; Wang
         et al. 2024, Qwen2-VL (https://arxiv.org/abs/2409.12191).
@@ -55,13 +56,14 @@ class AuxiliaryKnowledge(ImageTextSource):
         max_new_tokens: int = 256,
         device: str | torch.device | None = None,
         dtype: str = "auto",
+        revision: str | None = None,
     ):
         prompt = load_prompt("mmavk") if prompt is None else prompt
         if not prompt.strip():
             raise ValueError(
                 f"`prompt` is {prompt!r}; expected a question about the image, or None for the prompt after MMAVK."
             )
-        super().__init__(model, processor, prompt, batch_size, max_new_tokens, device, dtype)
+        super().__init__(model, processor, prompt, batch_size, max_new_tokens, device, dtype, revision)
 
     def _inputs(self, images: list[Image.Image]) -> BatchFeature:
         # A decoder-only model continues the last position, so that padding has to stand before the text.

@@ -25,9 +25,10 @@ class ImageCaptioner(ImageTextSource):
         max_new_tokens: longest caption in sub-words.
         device: where a model given by name is put; None = the first GPU if there is one, else the CPU.
         dtype: precision of a model given by name, e.g. `"float16"`; `"auto"` = as its weights are stored.
+        revision: branch, tag or commit of a model on the Hub; None = the main branch.
 
     Raises:
-        ValueError: if `batch_size` or `max_new_tokens` is below 1, or `processor` does not fit `model`.
+        ValueError: if `batch_size` or `max_new_tokens` is below 1, or `processor` or `revision` does not fit `model`.
 
     Source: Li et al. 2023, BLIP-2 (https://arxiv.org/abs/2301.12597).
     """
@@ -43,8 +44,9 @@ class ImageCaptioner(ImageTextSource):
         max_new_tokens: int = 30,
         device: str | torch.device | None = None,
         dtype: str = "auto",
+        revision: str | None = None,
     ):
-        super().__init__(model, processor, prompt, batch_size, max_new_tokens, device, dtype)
+        super().__init__(model, processor, prompt, batch_size, max_new_tokens, device, dtype, revision)
 
     def _inputs(self, images: list[Image.Image]) -> BatchFeature:
         text = {} if self.prompt is None else {"text": [self.prompt] * len(images)}

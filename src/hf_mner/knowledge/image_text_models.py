@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.model_source import ModelSource, check_positive, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-class ImageTextSource:
+class ImageTextSource(ModelSource):
     """A knowledge source that lets a generating image-text model say something about each example's image.
 
     Subclasses name the `column` and build the model's inputs. The model is loaded at the first image, from safetensors
@@ -31,13 +32,14 @@ class ImageTextSource:
         max_new_tokens: longest text in sub-words.
         device: where a model given by name is put; None = the first GPU if there is one, else the CPU.
         dtype: precision of a model given by name, e.g. `"float16"`; `"auto"` = as its weights are stored.
+        revision: branch, tag or commit of a model on the Hub; None = the main branch.
 
     Raises:
-        ValueError: if `batch_size` or `max_new_tokens` is below 1, or `processor` does not fit `model`.
+        ValueError: if `batch_size` or `max_new_tokens` is below 1, or `processor` or `revision` does not fit `model`.
     """
 
     column: str
-    needs_entities = False
+    reads: tuple[str, ...] = ("image",)
     generation: ClassVar[dict[str, Any]] = {"do_sample": False}
 
     def __init__(
@@ -49,13 +51,11 @@ class ImageTextSource:
         max_new_tokens: int,
         device: str | torch.device | None,
         dtype: str,
+        revision: str | None,
     ):
-        check_positive(batch_size=batch_size, max_new_tokens=max_new_tokens)
-        check_loaded_together(model, processor=processor)
-        self.prompt, self.batch_size, self.max_new_tokens = prompt, batch_size, max_new_tokens
-        self.device, self.dtype = device, dtype
-        self._name = model if isinstance(model, str) else ""
-        self._model: Any = None if isinstance(model, str) else model.eval()
+        super().__init__(model, revision, batch_size, device, dtype, processor=processor)
+        check_positive(max_new_tokens=max_new_tokens)
+        self.prompt, self.max_new_tokens = prompt, max_new_tokens
         self._processor: Any = processor
 
     def __call__(self, examples: Sequence[MnerExample]) -> list[str | None]:
@@ -64,11 +64,7 @@ class ImageTextSource:
         Raises:
             ValueError: if an image is of another type or cannot be decoded, see `rgb_image`.
         """
-        places = first_places(examples)
-        texts: dict[int, str] = {}
-        for chunk in chunks(list(dict.fromkeys(places.values())), self.batch_size):
-            texts.update(zip(chunk, self._describe([rgb_image(examples[index]) for index in chunk]), strict=True))
-        return [texts[places[index]] if index in places else None for index in range(len(examples))]
+        return once_per_image(examples, self.batch_size, self._describe)
 
     def _inputs(self, images: list[Image.Image]) -> BatchFeature:
         """Return what the model reads of `b` images."""
@@ -88,40 +84,31 @@ class ImageTextSource:
         if self._model is None:
             from transformers import AutoModelForImageTextToText
 
-            self._processor = load_processor(self._name)
-            self._model = load_model(AutoModelForImageTextToText, self._name, self.device, self.dtype)
+            self._processor = load_processor(self._name, self.revision)
+            self._model = load_model(AutoModelForImageTextToText, self._name, self.device, self.dtype, self.revision)
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "max_new_tokens": self.max_new_tokens, "generation": self.generation}
 
 
-def load_model(auto_class: Any, name: str, device: str | torch.device | None, dtype: str) -> PreTrainedModel:
-    """Load a model for inference, from safetensors only.
-
-    Args:
-        auto_class: the class of transformers that knows the architecture.
-        name: a folder or a Hub name.
-        device: where it is put; None = the first GPU if there is one, else the CPU.
-        dtype: its precision, e.g. `"float16"`; `"auto"` = as its weights are stored.
-    """
-    import torch
-
-    model = auto_class.from_pretrained(name, dtype=dtype, use_safetensors=True)
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-
-
-def load_processor(name: str) -> ProcessorMixin:
+def load_processor(name: str, revision: str | None = None) -> ProcessorMixin:
     """Load the processor of a model, without its part for videos where torchvision is missing.
 
     Args:
         name: a folder or a Hub name.
+        revision: branch, tag or commit of a Hub name; None = the main branch.
     """
     from transformers import AutoConfig, AutoProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
     from transformers.utils import is_torchvision_available
 
+    revision = revision or "main"
     if not is_torchvision_available():
-        processor_class = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(name)), None)
+        config = AutoConfig.from_pretrained(name, revision=revision)
+        processor_class = PROCESSOR_MAPPING.get(type(config), None)
         if processor_class is not None and "video_processor" in processor_class.get_attributes():
-            return image_only(processor_class).from_pretrained(name)
-    return AutoProcessor.from_pretrained(name)
+            return image_only(processor_class).from_pretrained(name, revision=revision)
+    return AutoProcessor.from_pretrained(name, revision=revision)
 
 
 def image_only(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]:
@@ -197,6 +184,26 @@ def first_places(examples: Sequence[MnerExample]) -> dict[int, int]:
     return places
 
 
+def once_per_image(
+    examples: Sequence[MnerExample], batch_size: int, answer: Callable[[list[Image.Image]], Iterable[Item]]
+) -> list[Item | None]:
+    """Return the answer to each example's image, None without one; images with the same pixels are asked about once.
+
+    Args:
+        examples: what a knowledge source gets.
+        batch_size: images in one call of `answer`.
+        answer: maps RGB images to one answer for each.
+
+    Raises:
+        ValueError: if an image is of another type or cannot be decoded, see `rgb_image`.
+    """
+    places = first_places(examples)
+    answers: dict[int, Item] = {}
+    for chunk in chunks(list(dict.fromkeys(places.values())), batch_size):
+        answers.update(zip(chunk, answer([rgb_image(examples[index]) for index in chunk]), strict=True))
+    return [answers[places[index]] if index in places else None for index in range(len(examples))]
+
+
 def rgb_image(example: MnerExample) -> Image.Image:
     """Return the example's image as RGB.
 
@@ -218,25 +225,3 @@ def chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """Yield the items in runs of `size`; the last may be shorter."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def check_positive(**values: int) -> None:
-    """Refuse an argument below 1.
-
-    Raises:
-        ValueError: naming the argument and its value.
-    """
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}.")
-
-
-def check_loaded_together(model: Any, **companion: Any) -> None:
-    """Refuse a loaded model without its processor or tokenizer, and a name with one.
-
-    Raises:
-        ValueError: saying what belongs together.
-    """
-    ((name, value),) = companion.items()
-    if isinstance(model, str) != (value is None):
-        raise ValueError(f"Give `model` as a name alone, or a loaded `model` together with its `{name}`.")

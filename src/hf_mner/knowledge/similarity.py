@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import TEXT_PARTS
-from hf_mner.knowledge.image_text_models import (
-    check_loaded_together,
-    check_positive,
-    chunks,
-    first_places,
-    load_model,
-    load_processor,
-    rgb_image,
-)
+from hf_mner.knowledge.dual_encoders import DualEncoderSource
+from hf_mner.knowledge.image_text_models import chunks, once_per_image
+from hf_mner.knowledge.model_identity import model_name
+from hf_mner.knowledge.model_source import ModelSource, check_positive, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 
-class ClipSimilarity:
+class ClipSimilarity(DualEncoderSource):
     """A knowledge source: the cosine of an example's words and its image in the common space of a dual encoder.
 
     The words are joined by single spaces and cut at the model's limit. Images with the same pixels are encoded once
@@ -36,16 +31,18 @@ class ClipSimilarity:
         batch_size: images, and texts, encoded at once.
         device: where a model given by name is put; None = the first GPU if there is one, else the CPU.
         dtype: precision of a model given by name, e.g. `"float16"`; `"auto"` = as its weights are stored.
+        revision: branch, tag or commit of a model on the Hub; None = the main branch.
 
     Raises:
-        ValueError: if `batch_size` is below 1, `processor` does not fit `model`, or `model` is no dual encoder.
+        ValueError: if `batch_size` is below 1, `processor` or `revision` does not fit `model`, or `model` is no dual
+            encoder.
 
     Source: Wang et al. 2025, MMAVK, Section 3.1, Eq. 2-4, and Section 4.2 for the model (ViT-B/32); Radford et al.
         2021, CLIP (https://arxiv.org/abs/2103.00020).
     """
 
     column = "similarity"
-    needs_entities = False
+    reads = ("image", "tokens")
 
     def __init__(
         self,
@@ -54,13 +51,9 @@ class ClipSimilarity:
         batch_size: int = 32,
         device: str | torch.device | None = None,
         dtype: str = "auto",
+        revision: str | None = None,
     ):
-        check_positive(batch_size=batch_size)
-        check_loaded_together(model, processor=processor)
-        self.batch_size, self.device, self.dtype = batch_size, device, dtype
-        self._name = model if isinstance(model, str) else ""
-        self._model: Any = None if isinstance(model, str) else _dual_encoder(model)
-        self._processor: Any = processor
+        super().__init__(model, processor, batch_size, device, dtype, revision)
 
     def __call__(self, examples: Sequence[MnerExample]) -> list[float | None]:
         """Return a number in [-1, 1] for each example, None for an example without an image.
@@ -68,52 +61,19 @@ class ClipSimilarity:
         Raises:
             ValueError: if an image is not a decoded PIL image.
         """
-        places = first_places(examples)
+        images = once_per_image(examples, self.batch_size, self._embed_images)
+        places = [index for index, image in enumerate(images) if image is not None]
         if not places:
             return [None] * len(examples)
         import torch
 
-        self._load()
-        distinct = list(dict.fromkeys(places.values()))
-        with torch.inference_mode():
-            images = dict(zip(distinct, self._embed_images([examples[index] for index in distinct]), strict=True))
-            texts = self._embed_texts([" ".join(examples[index]["tokens"]) for index in places])
-        values = _cosines(texts, torch.stack([images[first] for first in places.values()]))
+        texts = self._embed_texts([" ".join(examples[index]["tokens"]) for index in places])
+        values = _cosines(texts, torch.stack([cast("Tensor", images[index]) for index in places]))
         found = dict(zip(places, values, strict=True))
         return [found.get(index) for index in range(len(examples))]
 
-    def _embed_images(self, examples: Sequence[MnerExample]) -> Tensor:
-        import torch
 
-        parts = []
-        for chunk in chunks(examples, self.batch_size):
-            inputs = self._processor.image_processor([rgb_image(example) for example in chunk], return_tensors="pt")
-            inputs = inputs.to(self._model.device, dtype=self._model.dtype)
-            parts.append(_pooled(self._model.get_image_features(**inputs)))
-        return torch.cat(parts)
-
-    def _embed_texts(self, texts: list[str]) -> Tensor:
-        import torch
-
-        tokenizer = self._processor.tokenizer
-        limit = min(tokenizer.model_max_length, self._model.config.get_text_config().max_position_embeddings)
-        # SigLIP has no mask: it was trained on texts padded to its limit, and reads the padding.
-        padding = True if "attention_mask" in tokenizer.model_input_names else "max_length"
-        parts = []
-        for chunk in chunks(texts, self.batch_size):
-            inputs = tokenizer(list(chunk), padding=padding, truncation=True, max_length=limit, return_tensors="pt")
-            parts.append(_pooled(self._model.get_text_features(**inputs.to(self._model.device))))
-        return torch.cat(parts)
-
-    def _load(self) -> None:
-        if self._model is None:
-            from transformers import AutoModel
-
-            self._processor = load_processor(self._name)
-            self._model = _dual_encoder(load_model(AutoModel, self._name, self.device, self.dtype))
-
-
-class CaptionSimilarity:
+class CaptionSimilarity(ModelSource):
     """A knowledge source: the cosine of an example's words and a text about its image, as sentences.
 
     A stand-in for `ClipSimilarity` where captions are there and images are not. It is not the similarity of the paper:
@@ -132,17 +92,17 @@ class CaptionSimilarity:
         batch_size: texts encoded at once.
         max_length_tokens: longer texts are cut there; 256 is what the default model was trained with.
         device: where a model given by name is put; None = the first GPU if there is one, else the CPU.
+        revision: branch, tag or commit of a model on the Hub; None = the main branch.
 
     Raises:
-        ValueError: if `batch_size` or `max_length_tokens` is below 1, `part` is not a text, or `tokenizer` does not
-            fit `model`.
+        ValueError: if `batch_size` or `max_length_tokens` is below 1, `part` is not a text, or `tokenizer` or
+            `revision` does not fit `model`.
 
     Source: Reimers and Gurevych 2019, Sentence-BERT, Section 3 (https://arxiv.org/abs/1908.10084).
     Departure: stands in for Eq. 2-4 of Wang et al. 2025, MMAVK, see above.
     """
 
     column = "similarity"
-    needs_entities = False
 
     def __init__(
         self,
@@ -152,14 +112,15 @@ class CaptionSimilarity:
         batch_size: int = 32,
         max_length_tokens: int = 256,
         device: str | torch.device | None = None,
+        revision: str | None = None,
     ):
-        check_positive(batch_size=batch_size, max_length_tokens=max_length_tokens)
-        check_loaded_together(model, tokenizer=tokenizer)
+        super().__init__(_resolved(model), revision, batch_size, device, "auto", tokenizer=tokenizer)
+        check_positive(max_length_tokens=max_length_tokens)
         if part not in TEXT_PARTS:
             raise ValueError(f"`part={part!r}` is no text of `knowledge`; choose one of {', '.join(TEXT_PARTS)}.")
-        self.part, self.batch_size, self.max_length_tokens, self.device = part, batch_size, max_length_tokens, device
-        self._name = model if isinstance(model, str) else ""
-        self._model: Any = None if isinstance(model, str) else model.eval()
+        self._called = model_name(model)  # by a packaged model's name on the Hub, not by the folder of its package
+        self.part, self.max_length_tokens = part, max_length_tokens
+        self.reads = ("tokens", part)
         self._tokenizer: Any = tokenizer
 
     def __call__(self, examples: Sequence[MnerExample]) -> list[float | None]:
@@ -199,26 +160,11 @@ class CaptionSimilarity:
         if self._model is None:
             from transformers import AutoModel, AutoTokenizer
 
-            from hf_mner.models.base.backbones import resolve_backbone
+            self._tokenizer = AutoTokenizer.from_pretrained(self._name, revision=self.revision or "main")
+            self._model = load_model(AutoModel, self._name, self.device, self.dtype, self.revision)
 
-            folder = resolve_backbone(self._name)
-            self._tokenizer = AutoTokenizer.from_pretrained(folder)
-            self._model = load_model(AutoModel, folder, self.device, "auto")
-
-
-def _dual_encoder(model: Any) -> Any:
-    for name in ("get_text_features", "get_image_features"):
-        if not hasattr(model, name):
-            raise ValueError(
-                f"`model` is a {type(model).__name__}, which has no `{name}`; give a dual encoder such as"
-                " `openai/clip-vit-base-patch32`."
-            )
-    return model.eval()
-
-
-def _pooled(output: Any) -> Tensor:
-    """Return `b d`; transformers 5 wraps the features of most dual encoders, earlier versions returned them bare."""
-    return getattr(output, "pooler_output", output)
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "part": self.part, "max_length_tokens": self.max_length_tokens}
 
 
 def _cosines(left: Tensor, right: Tensor) -> list[float]:
@@ -226,3 +172,10 @@ def _cosines(left: Tensor, right: Tensor) -> list[float]:
     import torch
 
     return torch.cosine_similarity(left.float(), right.float(), dim=-1).clamp(-1, 1).tolist()
+
+
+def _resolved(model: str | PreTrainedModel) -> str | PreTrainedModel:
+    """Return the folder of a model that a package of the package index carries, else the argument unchanged."""
+    from hf_mner.models.base.backbones import resolve_backbone
+
+    return resolve_backbone(model) if isinstance(model, str) else model
