@@ -1,0 +1,237 @@
+"""A store of knowledge on disk: what a source once said of an example is never computed again.
+
+    with KnowledgeStore("knowledge.sqlite") as store:
+        captions = Stored(ImageCaptioner("Salesforce/blip2-opt-2.7b"), store)
+        examples = add_knowledge(examples, [captions])
+
+One SQLite file. An item's key is a digest of the content that the source read and of everything that decides its
+answer (see `store_keys`), so ids, file names and the order of a data set do not matter. `Stored` fills it (see
+`stored`). Several processes may use a file at the same time if they run on one machine. Machines that share a network
+disk each fill a store of their own, because SQLite's write-ahead log needs shared memory; `merge` joins them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .store_files import connect, readable_errors, transaction
+from .store_keys import SourceRecord
+
+AT_ONCE = 500  # keys in one statement; SQLite takes at least 999
+
+
+class StoredItems(NamedTuple):
+    """What a store holds of one source: items, bytes of their values, and when the first and last were written.
+
+    Times are in seconds since 1970.
+    """
+
+    source: SourceRecord
+    items: int
+    bytes: int
+    oldest: float
+    newest: float
+
+
+class KnowledgeStore:
+    """Values of knowledge sources on disk, found by content.
+
+    It can be pickled and used after a fork; each process opens the file for itself. Threads take turns.
+
+    Args:
+        path: the file, by custom `*.sqlite`.
+        create: make it if it is missing.
+
+    Raises:
+        FileNotFoundError: if the file is missing and not to be made.
+        ValueError: if it is no knowledge store, one of another format version, or damaged.
+        OSError: if it cannot be opened or written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], create: bool = True):
+        self.path = Path(path)
+        self._connection: sqlite3.Connection | None = None
+        self._inherited: list[sqlite3.Connection] = []
+        self._process, self._lock = os.getpid(), threading.RLock()
+        self._open(create)
+
+    def __enter__(self) -> KnowledgeStore:
+        """Return the open store."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def __reduce__(self) -> tuple[type[KnowledgeStore], tuple[Path]]:
+        """Be pickled as a path."""
+        return KnowledgeStore, (self.path,)
+
+    def close(self) -> None:
+        """Close the file; a later use opens it again."""
+        with self._lock:
+            if self._connection is not None and self._process == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Any]:
+        """Return the values of those keys that the store holds."""
+        found: dict[bytes, Any] = {}
+        with self.reading() as connection:
+            for some in slices(list(dict.fromkeys(keys))):
+                rows = connection.execute(f"SELECT key, value FROM items WHERE key IN ({marks(some)})", some)
+                found.update((key, json.loads(text)) for key, text in rows)
+        return found
+
+    def put_many(self, source: SourceRecord, values: Mapping[bytes, Any]) -> int:
+        """Write values in one transaction; a key that is there already keeps its value.
+
+        Args:
+            source: what the values are from.
+            values: by key, see `store_keys.example_keys`.
+
+        Returns:
+            How many of them are new.
+
+        Raises:
+            ValueError: if JSON cannot hold a value.
+        """
+        texts = encode_values(source, values)
+        with self.writing() as connection:
+            return insert_items(connection, insert_source(connection, source), texts)
+
+    def sources(self) -> list[StoredItems]:
+        """Return what the store holds of each source, in the order in which they came."""
+        columns = "id, part, source, model, revision, prompt, settings, reads, needs_entities"
+        with self.reading() as connection:
+            sources = connection.execute(f"SELECT {columns} FROM sources ORDER BY id").fetchall()
+            counts = connection.execute(
+                "SELECT source_id, count(*), sum(length(CAST(value AS BLOB))), min(time), max(time) FROM items"
+                " GROUP BY source_id"
+            ).fetchall()
+        by_source = {number: numbers for number, *numbers in counts}
+        return [
+            StoredItems(SourceRecord.from_row(row), *by_source[number])
+            for number, *row in sources
+            if number in by_source
+        ]
+
+    def merge(self, other: str | os.PathLike[str]) -> int:
+        """Take over the items of another store that this one lacks, in one transaction.
+
+        Returns:
+            How many items were new.
+
+        Raises:
+            ValueError, FileNotFoundError, OSError: as opening a store does.
+        """
+        with KnowledgeStore(other, create=False) as theirs, theirs.reading() as their, self.writing() as connection:
+            columns = "part, source, model, revision, prompt, settings, reads, needs_entities"
+            new = 0
+            for number, *row in their.execute(f"SELECT id, {columns} FROM sources").fetchall():
+                source_id = insert_source(connection, SourceRecord.from_row(row))
+                items = their.execute("SELECT key, time, value FROM items WHERE source_id = ?", (number,))
+                rows = ((key, source_id, when, value) for key, when, value in items)
+                new += connection.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?)", rows).rowcount
+            images = their.execute("SELECT file_digest, pixel_digest FROM images")
+            connection.executemany("INSERT OR IGNORE INTO images VALUES (?, ?)", images)
+            return new
+
+    def get_pixel_digests(self, file_digests: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the digests of the pixels of those image files that were decoded before, see `store_keys`."""
+        found: dict[bytes, bytes] = {}
+        with self.reading() as connection:
+            for some in slices(list(dict.fromkeys(file_digests))):
+                query = f"SELECT file_digest, pixel_digest FROM images WHERE file_digest IN ({marks(some)})"
+                found.update(connection.execute(query, some))
+        return found
+
+    def put_pixel_digests(self, digests: Mapping[bytes, bytes]) -> None:
+        """Keep the digest of the pixels of each image file, by the digest of the file."""
+        with self.writing() as connection:
+            connection.executemany("INSERT OR IGNORE INTO images VALUES (?, ?)", digests.items())
+
+    def check(self) -> None:
+        """Let SQLite read the whole file and check its structure.
+
+        Raises:
+            ValueError: if it is damaged.
+        """
+        with self.reading() as connection:
+            (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if answer != "ok":
+                raise sqlite3.DatabaseError(answer)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection for statements that only read."""
+        with self._lock, readable_errors(self.path):
+            yield self._open()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection for one transaction."""
+        with self.reading() as connection, transaction(connection):
+            yield connection
+
+    def _open(self, create: bool = True) -> sqlite3.Connection:
+        if self._process != os.getpid():  # after a fork: SQLite must neither use nor close the parent's connection
+            self._inherited += [self._connection] if self._connection else []
+            self._connection, self._process, self._lock = None, os.getpid(), threading.RLock()
+        if self._connection is None:
+            self._connection = connect(self.path, create)
+        return self._connection
+
+
+def insert_source(connection: sqlite3.Connection, source: SourceRecord) -> int:
+    """Return the number of a source in this file, a new one for a new source."""
+    row = source.to_row()
+    connection.execute(f"INSERT OR IGNORE INTO sources VALUES (NULL, {marks(row)})", row)
+    query = (
+        "SELECT id FROM sources WHERE (part, source, model, revision, prompt, settings, reads, needs_entities)"
+        f" = ({marks(row)})"
+    )
+    return connection.execute(query, row).fetchone()[0]
+
+
+def insert_items(connection: sqlite3.Connection, source_id: int, texts: Mapping[bytes, str]) -> int:
+    """Write values that are JSON already; return how many are new."""
+    rows = [(key, source_id, time.time(), text) for key, text in texts.items()]
+    return connection.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?)", rows).rowcount
+
+
+def encode_values(source: SourceRecord, values: Mapping[bytes, Any]) -> dict[bytes, str]:
+    """Return the values as JSON.
+
+    Raises:
+        ValueError: if JSON cannot hold one.
+    """
+    texts = {}
+    for key, value in values.items():
+        try:
+            texts[key] = json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{source.name} gave {value!r}, which a store cannot hold ({error}); expected lists, dictionaries with"
+                " text keys, texts, finite numbers and None. Let the source return Python's own types."
+            ) from error
+    return texts
+
+
+def slices(items: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Yield the items in runs that fit into one statement."""
+    for start in range(0, len(items), AT_ONCE):
+        yield items[start : start + AT_ONCE]
+
+
+def marks(values: Sequence[object]) -> str:
+    """Return one question mark for each value."""
+    return ", ".join("?" * len(values))

@@ -1,0 +1,154 @@
+"""A knowledge source whose answers are kept in a store."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.base import KnowledgeSource, SourceIdentity
+
+from .filling import Filling
+from .store import KnowledgeStore
+from .store_keys import SourceRecord, describe_source, example_keys
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.2  # between two looks at what other processes are computing
+
+
+class Progress(NamedTuple):
+    """How far a call is, in distinct items: found in the store at its begin, finished since then, and all."""
+
+    found: int
+    finished: int
+    total: int
+
+
+class Stored:
+    """A knowledge source that asks another one only for what a store lacks.
+
+    Each distinct item is computed once, in batches; a finished batch is in the store before the next begins. Killed at
+    any point, it loses at most the batch in flight, and the next run says so in the log. What another process is
+    computing is waited for, and taken over if that process dies. What comes out has gone through JSON, tuples are
+    lists. None is an answer like any other.
+
+    Args:
+        source: a source with `identity` and `reads`; or, to read what a store holds without the source, a
+            `SourceRecord` (`KnowledgeStore.sources()` has them) together with `compute=False`.
+        store: where the answers are kept.
+        batch_size: distinct items that the source gets at once, and the most that can be lost.
+        compute: False gives None where the store has no answer.
+        on_progress: called at the begin and after each batch.
+
+    Raises:
+        ValueError: if the source does not say what decides its answers, cannot be called, or `batch_size` is below 1.
+    """
+
+    def __init__(
+        self,
+        source: KnowledgeSource | SourceRecord,
+        store: KnowledgeStore,
+        batch_size: int = 8,
+        compute: bool = True,
+        on_progress: Callable[[Progress], object] | None = None,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+        if isinstance(source, SourceRecord) and compute:
+            raise ValueError(
+                f"{source.name} is a record, which computes nothing; give `compute=False`, or the source."
+            )
+        self.record = source if isinstance(source, SourceRecord) else describe_source(source)
+        self.source, self.store, self.batch_size = source, store, batch_size
+        self.compute, self.on_progress = compute, on_progress
+
+    @property
+    def column(self) -> str:
+        """The source's."""
+        return self.record.column
+
+    @property
+    def needs_entities(self) -> bool:
+        """The source's."""
+        return self.record.needs_entities
+
+    @property
+    def identity(self) -> SourceIdentity:
+        """The source's."""
+        return self.record.identity
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The source's."""
+        return self.record.reads
+
+    @property
+    def lacks(self) -> Callable[[MnerExample], bool] | None:
+        """The source's, None if it has none."""
+        return getattr(self.source, "lacks", None)
+
+    def __call__(self, examples: Sequence[MnerExample]) -> list[Any]:
+        """Return the answer for each example, from the store or computed and stored.
+
+        Raises:
+            ValueError: if an image cannot be decoded, or the source returns another number of values than it got
+                examples, or one that a store cannot hold; and whatever the source raises. Batches that were finished
+                before stay.
+        """
+        keys = example_keys(self.store, self.record, examples)
+        known = self.store.get_many(keys)
+        if self.compute:
+            lacking: dict[bytes, MnerExample] = {}
+            for key, example in zip(keys, examples, strict=True):
+                if key not in known:
+                    lacking.setdefault(key, example)
+            self._report(len(known), 0, len(known) + len(lacking))
+            if lacking:
+                self._fill(lacking, len(known))
+                known |= self.store.get_many(lacking)
+        return [copy.deepcopy(known.get(key)) for key in keys]
+
+    def _fill(self, lacking: dict[bytes, MnerExample], found: int) -> None:
+        """Compute what is lacking; first all that is free, then what other processes left."""
+        waiting, is_announced = list(lacking), False
+        with Filling(self.store, self.record) as filling:
+            while waiting:
+                before, waiting = waiting, self._fill_free(waiting, lacking, filling, found)
+                if waiting == before:
+                    if not is_announced:
+                        logger.info("%s: waiting for %d items of other processes", self.record.name, len(waiting))
+                        is_announced = True
+                    time.sleep(POLL_S)
+                    filling.free_stopped()
+
+    def _fill_free(
+        self, waiting: list[bytes], lacking: dict[bytes, MnerExample], filling: Filling, found: int
+    ) -> list[bytes]:
+        """Go once through the waiting keys; return those that other processes are computing."""
+        busy: list[bytes] = []
+        for start in range(0, len(waiting), self.batch_size):
+            batch = waiting[start : start + self.batch_size]
+            mine, others = filling.claim(batch)
+            if mine:
+                filling.finish(dict(zip(mine, self._ask([lacking[key] for key in mine]), strict=True)))
+            busy += others
+            done = len(lacking) - len(busy) - len(waiting[start + self.batch_size :])
+            self._report(found, done, found + len(lacking))
+        return busy
+
+    def _ask(self, examples: list[MnerExample]) -> list[Any]:
+        values = cast(KnowledgeSource, self.source)(examples)
+        if len(values) != len(examples):
+            raise ValueError(
+                f"{self.record.name} returned {len(values)} values for {len(examples)} examples; it must return one"
+                " for each."
+            )
+        return values
+
+    def _report(self, found: int, finished: int, total: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(Progress(found, finished, total))
