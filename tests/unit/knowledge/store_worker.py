@@ -7,8 +7,7 @@ import os
 import sys
 import time
 
-from hf_mner.knowledge.store import KnowledgeStore
-from hf_mner.knowledge.stored import Stored
+from hf_mner.knowledge.store import KnowledgeStore, Stored
 
 
 class LoggedEcho:

@@ -8,9 +8,15 @@ import pytest
 from PIL import Image
 
 from hf_mner.knowledge import add_knowledge, knowledge_map
-from hf_mner.knowledge.store import KnowledgeStore
-from hf_mner.knowledge.store_keys import describe_source, example_keys, make_record
-from hf_mner.knowledge.stored import Progress, Stored
+from hf_mner.knowledge.store import (
+    KnowledgeStore,
+    Progress,
+    Stored,
+    describe_source,
+    example_keys,
+    make_record,
+    pictures,
+)
 
 IDENTITY = {"source": "Echo", "model": "m", "revision": "1", "prompt": "p", "settings": "{}"}
 BOX = [0.1, 1 / 3, 17.25, 1e-7]
@@ -104,11 +110,9 @@ def test_two_shapes_of_the_same_pixels_differ(store):
 
 
 def test_a_file_is_decoded_once(store, monkeypatch):
-    from hf_mner.knowledge import store_keys
-
     decoded = []
-    original = store_keys.load_rgb_image
-    monkeypatch.setattr(store_keys, "load_rgb_image", lambda image: decoded.append(1) or original(image))
+    original = pictures.load_rgb_image
+    monkeypatch.setattr(pictures, "load_rgb_image", lambda image: decoded.append(1) or original(image))
     rows = [{"image": {"bytes": png(picture((shade, 0, 0))), "path": None}} for shade in (1, 2, 1)]
     record = make_record("caption", IDENTITY, ["image"])
     first = example_keys(store, record, rows)

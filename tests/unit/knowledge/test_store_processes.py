@@ -12,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_mner.knowledge import filling, processes
-from hf_mner.knowledge.filling import Filling
-from hf_mner.knowledge.processes import ProcessMark, find_birth, is_stopped, mark_process
-from hf_mner.knowledge.store import KnowledgeStore
-from hf_mner.knowledge.store_keys import describe_source, example_keys
-from hf_mner.knowledge.stored import Stored
+from hf_mner.knowledge.store import KnowledgeStore, Stored, describe_source, example_keys, filling, processes
+from hf_mner.knowledge.store.filling import Filling
+from hf_mner.knowledge.store.processes import ProcessMark, find_birth, is_stopped, mark_process
 
 WORKER = Path(__file__).with_name("store_worker.py")
 BATCH = 4

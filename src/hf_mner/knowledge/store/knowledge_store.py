@@ -1,14 +1,4 @@
-"""A store of knowledge on disk: what a source once said of an example is never computed again.
-
-    with KnowledgeStore("knowledge.sqlite") as store:
-        captions = Stored(ImageCaptioner("Salesforce/blip2-opt-2.7b"), store)
-        examples = add_knowledge(examples, [captions])
-
-One SQLite file. An item's key is a digest of the content that the source read and of everything that decides its
-answer (see `store_keys`), so ids, file names and the order of a data set do not matter. `Stored` fills it (see
-`stored`). Several processes may use a file at the same time if they run on one machine. Machines that share a network
-disk each fill a store of their own, because SQLite's write-ahead log needs shared memory; `merge` joins them.
-"""
+"""`KnowledgeStore`: the values in their file, found by key."""
 
 from __future__ import annotations
 
@@ -16,16 +6,14 @@ import json
 import os
 import sqlite3
 import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .store_files import connect, readable_errors, transaction
-from .store_keys import SourceRecord
-
-AT_ONCE = 500  # keys in one statement; SQLite takes at least 999
+from .files import connect, readable_errors, transaction
+from .records import SourceRecord
+from .rows import encode_values, insert_items, insert_source, marks, slices
 
 
 class StoredItems(NamedTuple):
@@ -96,7 +84,7 @@ class KnowledgeStore:
 
         Args:
             source: what the values are from.
-            values: by key, see `store_keys.example_keys`.
+            values: by key, see `example_keys`.
 
         Returns:
             How many of them are new.
@@ -146,7 +134,7 @@ class KnowledgeStore:
             return new
 
     def get_pixel_digests(self, file_digests: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the digests of the pixels of those image files that were decoded before, see `store_keys`."""
+        """Return the digests of the pixels of those image files that were decoded before."""
         found: dict[bytes, bytes] = {}
         with self.reading() as connection:
             for some in slices(list(dict.fromkeys(file_digests))):
@@ -189,49 +177,3 @@ class KnowledgeStore:
         if self._connection is None:
             self._connection = connect(self.path, create)
         return self._connection
-
-
-def insert_source(connection: sqlite3.Connection, source: SourceRecord) -> int:
-    """Return the number of a source in this file, a new one for a new source."""
-    row = source.to_row()
-    connection.execute(f"INSERT OR IGNORE INTO sources VALUES (NULL, {marks(row)})", row)
-    query = (
-        "SELECT id FROM sources WHERE (part, source, model, revision, prompt, settings, reads, needs_entities)"
-        f" = ({marks(row)})"
-    )
-    return connection.execute(query, row).fetchone()[0]
-
-
-def insert_items(connection: sqlite3.Connection, source_id: int, texts: Mapping[bytes, str]) -> int:
-    """Write values that are JSON already; return how many are new."""
-    rows = [(key, source_id, time.time(), text) for key, text in texts.items()]
-    return connection.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?)", rows).rowcount
-
-
-def encode_values(source: SourceRecord, values: Mapping[bytes, Any]) -> dict[bytes, str]:
-    """Return the values as JSON.
-
-    Raises:
-        ValueError: if JSON cannot hold one.
-    """
-    texts = {}
-    for key, value in values.items():
-        try:
-            texts[key] = json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{source.name} gave {value!r}, which a store cannot hold ({error}); expected lists, dictionaries with"
-                " text keys, texts, finite numbers and None. Let the source return Python's own types."
-            ) from error
-    return texts
-
-
-def slices(items: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Yield the items in runs that fit into one statement."""
-    for start in range(0, len(items), AT_ONCE):
-        yield items[start : start + AT_ONCE]
-
-
-def marks(values: Sequence[object]) -> str:
-    """Return one question mark for each value."""
-    return ", ".join("?" * len(values))

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from .knowledge_store import KnowledgeStore
 from .processes import LEASE_S, ProcessMark, is_stopped, mark_process
-from .store import KnowledgeStore, encode_values, insert_items, insert_source
-from .store_keys import SourceRecord
+from .records import SourceRecord
+from .rows import encode_values, insert_items, insert_source
 
 logger = logging.getLogger(__name__)
 

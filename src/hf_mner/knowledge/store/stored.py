@@ -12,8 +12,9 @@ from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import KnowledgeSource, SourceIdentity
 
 from .filling import Filling
-from .store import KnowledgeStore
-from .store_keys import SourceRecord, describe_source, example_keys
+from .keys import example_keys
+from .knowledge_store import KnowledgeStore
+from .records import SourceRecord, describe_source
 
 logger = logging.getLogger(__name__)
 
