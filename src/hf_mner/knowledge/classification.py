@@ -1,0 +1,97 @@
+"""What an image shows as a whole, by any image classifier of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hf_mner.data.schema import MnerExample, ObjectKnowledge
+from hf_mner.knowledge.detections import as_objects, copied
+from hf_mner.knowledge.image_text_models import once_per_image
+from hf_mner.knowledge.model_source import ModelSource, check_fraction, check_positive, load_model
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from transformers import BaseImageProcessor, PreTrainedModel
+
+
+class ImageClassifier(ModelSource):
+    """A knowledge source: the most probable classes of each example's image, as objects that fill it.
+
+    It serves where no detector is at hand; a grounded entity can only get the whole image from it. Of a class's names
+    ("tabby, tabby cat") the first is used. The model is loaded at the first image, from safetensors only. Images with
+    the same pixels are looked at once in a call.
+
+    Args:
+        model: name or folder of a model that `AutoModelForImageClassification` loads, or such a model itself.
+        processor: its image processor; needed if and only if `model` is not a name.
+        threshold: classes with a probability of at most this are left out.
+        max_objects: how many classes are kept of an image, best first.
+        batch_size: images looked at once.
+        device: where a model given by name is put; None = the first GPU if there is one, else the CPU.
+        dtype: precision of a model given by name, e.g. `"float16"`; `"auto"` = as its weights are stored.
+        revision: branch, tag or commit of a model on the Hub; None = the main branch.
+
+    Raises:
+        ValueError: if `batch_size` or `max_objects` is below 1, `threshold` is not in [0, 1], or `processor` or
+            `revision` does not fit `model`.
+    """
+
+    column = "objects"
+    reads = ("image",)
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel = "google/mobilenet_v2_1.0_224",
+        processor: BaseImageProcessor | None = None,
+        threshold: float = 0.1,
+        max_objects: int = 5,
+        batch_size: int = 8,
+        device: str | torch.device | None = None,
+        dtype: str = "auto",
+        revision: str | None = None,
+    ):
+        super().__init__(model, revision, batch_size, device, dtype, processor=processor)
+        check_positive(max_objects=max_objects)
+        check_fraction(threshold=threshold)
+        self.threshold, self.max_objects = threshold, max_objects
+        self._processor: Any = processor
+
+    def __call__(self, examples: Sequence[MnerExample]) -> list[list[ObjectKnowledge] | None]:
+        """Return the classes of each example's image, `[]` where none is probable, None without an image.
+
+        Raises:
+            ValueError: if an image is of another type or cannot be decoded, see `rgb_image`.
+        """
+        return [copied(objects) for objects in once_per_image(examples, self.batch_size, self._classify)]
+
+    def _classify(self, images: list[Image.Image]) -> list[list[ObjectKnowledge]]:
+        import torch
+
+        self._load()
+        pixels = self._processor(images=images, return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            logits = self._model(pixel_values=pixels.to(self._model.device, dtype=self._model.dtype)).logits  # b c
+        probabilities = logits.float().softmax(dim=-1).cpu()
+        return [self._objects(row, image.size) for row, image in zip(probabilities, images, strict=True)]
+
+    def _objects(self, probabilities: torch.Tensor, size: tuple[int, int]) -> list[ObjectKnowledge]:
+        import numpy as np
+
+        (probable,) = (probabilities > self.threshold).nonzero(as_tuple=True)
+        names = [self._model.config.id2label[index].split(",")[0] for index in probable.tolist()]
+        boxes = np.tile([0, 0, *size], (len(names), 1))
+        return as_objects(boxes, probabilities[probable].numpy(), names, size, self.max_objects)
+
+    def _load(self) -> None:
+        if self._model is None:
+            from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+            self._processor = AutoImageProcessor.from_pretrained(self._name, revision=self.revision or "main")
+            self._model = load_model(
+                AutoModelForImageClassification, self._name, self.device, self.dtype, self.revision
+            )
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "threshold": self.threshold, "max_objects": self.max_objects}

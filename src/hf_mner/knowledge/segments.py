@@ -1,0 +1,121 @@
+"""Objects in images by semantic segmentation: one box for each connected area of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hf_mner.data.schema import MnerExample, ObjectKnowledge
+from hf_mner.knowledge.areas import connected_areas
+from hf_mner.knowledge.detections import as_objects, copied
+from hf_mner.knowledge.image_text_models import once_per_image
+from hf_mner.knowledge.model_source import ModelSource, check_fraction, check_positive, load_model
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from PIL import Image
+    from transformers import BaseImageProcessor, PreTrainedModel
+
+
+class SegmentationObjects(ModelSource):
+    """A knowledge source: the areas that a semantic segmentation finds in each example's image, as objects.
+
+    Each connected area of a class is one object. Its box encloses it, its score is the mean probability of the class
+    in it. Things of one class that touch are one area: people in a crowd share a box. Boxes are in pixels of the
+    upright image. The model is loaded at the first image, from safetensors only. Images with the same pixels are
+    looked at once in a call.
+
+    Args:
+        model: name or folder of a model that `AutoModelForSemanticSegmentation` loads, or such a model itself; its
+            processor must show it the whole image (no `do_center_crop`).
+        processor: its image processor; needed if and only if `model` is not a name.
+        ignored_labels: classes that are no objects.
+        min_area: areas that cover a smaller fraction of the image are left out.
+        threshold: areas with a score of at most this are left out.
+        max_objects: how many are kept of an image, best first; 18 is the most that SCANNER reads (Table 10).
+        batch_size: images looked at once.
+        device: where a model given by name is put; None = the first GPU if there is one, else the CPU.
+        dtype: precision of a model given by name, e.g. `"float16"`; `"auto"` = as its weights are stored.
+        revision: branch, tag or commit of a model on the Hub; None = the main branch.
+
+    Raises:
+        ValueError: if `batch_size` or `max_objects` is below 1, `min_area` or `threshold` is not in [0, 1], or
+            `processor` or `revision` does not fit `model`.
+
+    Source: Chen et al. 2017, DeepLabv3 (https://arxiv.org/abs/1706.05587).
+    Departure: no paper of this package takes objects from a segmentation; it serves where no detector is at hand.
+    """
+
+    column = "objects"
+    reads = ("image",)
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel = "google/deeplabv3_mobilenet_v2_1.0_513",
+        processor: BaseImageProcessor | None = None,
+        ignored_labels: Sequence[str] = ("background",),
+        min_area: float = 0.002,
+        threshold: float = 0.5,
+        max_objects: int = 18,
+        batch_size: int = 8,
+        device: str | torch.device | None = None,
+        dtype: str = "auto",
+        revision: str | None = None,
+    ):
+        super().__init__(model, revision, batch_size, device, dtype, processor=processor)
+        check_positive(max_objects=max_objects)
+        check_fraction(min_area=min_area, threshold=threshold)
+        self.ignored_labels = tuple(ignored_labels)
+        self.min_area, self.threshold, self.max_objects = min_area, threshold, max_objects
+        self._processor: Any = processor
+
+    def __call__(self, examples: Sequence[MnerExample]) -> list[list[ObjectKnowledge] | None]:
+        """Return the objects of each example's image, `[]` where nothing is seen, None without an image.
+
+        Raises:
+            ValueError: if an image is of another type or cannot be decoded, see `rgb_image`.
+        """
+        return [copied(objects) for objects in once_per_image(examples, self.batch_size, self._segment)]
+
+    def _segment(self, images: list[Image.Image]) -> Iterator[list[ObjectKnowledge]]:
+        import torch
+
+        self._load()
+        pixels = self._processor(images=images, return_tensors="pt")["pixel_values"]
+        pixels = pixels.to(self._model.device, dtype=self._model.dtype)
+        with torch.inference_mode():
+            logits = self._model(pixel_values=pixels).logits.float()  # b c h w, coarser than the input
+            logits = torch.nn.functional.interpolate(logits, pixels.shape[-2:], mode="bilinear", align_corners=False)
+            probabilities, classes = (part.cpu().numpy() for part in logits.softmax(dim=1).max(dim=1))  # b h w
+        for index, image in enumerate(images):
+            yield self._objects(classes[index], probabilities[index], image.size)
+
+    def _objects(self, classes: np.ndarray, probabilities: np.ndarray, size: tuple[int, int]) -> list[ObjectKnowledge]:
+        import numpy as np
+
+        names = self._model.config.id2label
+        ignored = [index for index, name in names.items() if name in self.ignored_labels]
+        areas = [
+            (box, score, names[label])
+            for box, score, label, count in connected_areas(classes, probabilities, ignored)
+            if score > self.threshold and count >= self.min_area * classes.size
+        ]
+        height, width = classes.shape
+        scale = [size[0] / width, size[1] / height] * 2
+        boxes = np.array([box for box, _, _ in areas]).reshape(-1, 4) * scale
+        scores, labels = np.array([score for _, score, _ in areas]), [label for _, _, label in areas]
+        return as_objects(boxes, scores, labels, size, self.max_objects)
+
+    def _load(self) -> None:
+        if self._model is None:
+            from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+
+            self._processor = AutoImageProcessor.from_pretrained(self._name, revision=self.revision or "main")
+            self._model = load_model(
+                AutoModelForSemanticSegmentation, self._name, self.device, self.dtype, self.revision
+            )
+
+    def _settings(self) -> dict[str, Any]:
+        own = ("ignored_labels", "min_area", "threshold", "max_objects")
+        return {**super()._settings(), **{name: getattr(self, name) for name in own}}
