@@ -1,0 +1,120 @@
+"""Export from a store and import into one."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from hf_mner.knowledge.store import KnowledgeStore, Stored, make_record
+from hf_mner.knowledge.store.exchange import (
+    Imported,
+    export_rows,
+    find_source,
+    import_column,
+    import_rows,
+    read_rows,
+    write_rows,
+)
+
+IDENTITY = {"source": "Echo", "model": "m", "revision": "1", "prompt": "", "settings": "{}"}
+CAPTION = make_record("caption", IDENTITY, ["tokens"])
+OF_IMAGE = make_record("caption", {**IDENTITY, "source": "BLIP-2"}, ["image"])
+
+
+class Objects:
+    column, needs_entities, identity, reads = "objects", False, {**IDENTITY, "source": "Objects"}, ("tokens",)
+
+    def __call__(self, rows):
+        return [[{"label": row["id"], "box": [0.1, 1 / 3, 2.0, 3.0]}] if row["id"] != "2" else None for row in rows]
+
+
+def example(number, **fields):
+    return {"id": str(number), "tokens": ["word", str(number)], **fields}
+
+
+@pytest.fixture
+def store(tmp_path):
+    with KnowledgeStore(tmp_path / "knowledge.sqlite") as store:
+        yield store
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_what_is_exported_can_be_imported(store, tmp_path, suffix):
+    examples = [example(number) for number in range(4)]
+    Stored(Objects(), store)(examples[:3])
+    path = tmp_path / "new" / f"objects.{suffix}"
+    assert write_rows(export_rows(store, find_source(store, "Objects"), examples), path) == 2
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    rows = read_rows(path)
+    assert rows[0] == {
+        "id": "0",
+        "part": "objects",
+        "value": [{"label": "0", "box": [0.1, 1 / 3, 2.0, 3.0]}],
+        **Objects.identity,
+        "reads": ["tokens"],
+        "needs_entities": False,
+    }
+    with KnowledgeStore(tmp_path / "other.sqlite") as other:
+        assert import_rows(other, rows, examples) == Imported(2, 0, 0, 0)
+        assert import_rows(other, rows, examples) == Imported(0, 2, 0, 0)
+        assert other.sources()[0].source == store.sources()[0].source
+        stored = Stored(Objects(), other, compute=False)
+        assert stored(examples) == [rows[0]["value"], rows[1]["value"], None, None]
+
+
+def test_published_captions_get_an_identity(store):
+    image = Image.new("RGB", (4, 4))
+    rows = [
+        example(1, image=image, knowledge={"caption": "a man"}),
+        example(2, image=image.copy(), knowledge={"caption": "the same image, said otherwise"}),
+        example(3, image=None, knowledge={"caption": "an image that is not here"}),
+        example(4, image=image, knowledge=None),
+    ]
+    assert import_column(store, OF_IMAGE, rows) == Imported(1, 1, 1, 0)
+    assert Stored(OF_IMAGE, store, compute=False)(rows) == ["a man", "a man", None, "a man"]
+    with pytest.raises(ValueError, match="Nothing was imported: 1 values belong to posts without an image"):
+        import_column(store, OF_IMAGE, rows[2:3])
+
+
+def test_similarities_of_entities_are_imported(store):
+    record = make_record("object_similarities", IDENTITY, ["entities", "tokens"], needs_entities=True)
+    entities = [{"start": 0, "end": 1, "type": "PER", "object_similarities": [0.5, 0.25]}]
+    assert import_column(store, record, [example(1, entities=entities), example(2, entities=[])]).new == 1
+    bare = example(1, entities=[{"start": 0, "end": 1, "type": "LOC"}])
+    assert Stored(record, store, compute=False)([bare]) == [[[0.5, 0.25]]]
+
+
+def test_a_file_of_ids_and_values(store, tmp_path):
+    path = tmp_path / "captions.jsonl"
+    path.write_text('{"id": "1", "value": "a man"}\n\n{"id": "9", "value": "nobody"}\n')
+    rows = read_rows(path)
+    assert import_rows(store, rows, [example(1)], CAPTION) == Imported(1, 0, 0, 1)
+    with pytest.raises(ValueError, match="row of id '1' does not say where it is from, it lacks part, source"):
+        import_rows(store, rows, [example(1)])
+    with pytest.raises(ValueError, match="Two rows have the id '1'"):
+        import_rows(store, [rows[0], rows[0]], [example(1)], CAPTION)
+    with pytest.raises(ValueError, match="Nothing was imported: 0 values .* and 2 to no id"):
+        import_rows(store, rows, [example(5)], CAPTION)
+
+
+@pytest.mark.parametrize("line", ['{"id": "1"}', "[1]", '"text"'])
+def test_other_lines_are_refused(tmp_path, line):
+    path = tmp_path / "captions.jsonl"
+    path.write_text(json.dumps({"id": "0", "value": 1}) + "\n" + line)
+    with pytest.raises(ValueError, match=r"captions.jsonl, line 2 holds .*; expected an object with `id` and `value`"):
+        read_rows(path)
+    with pytest.raises(ValueError, match=r"ends in '.csv'; expected one of .jsonl, .parquet"):
+        write_rows([], tmp_path / "captions.csv")
+
+
+def test_sources_are_named_in_several_ways(store):
+    with pytest.raises(ValueError, match="there is none, the store is empty"):
+        find_source(store, "Echo")
+    store.put_many(CAPTION, {b"1": "a"})
+    other = make_record("caption", {**IDENTITY, "model": "n", "revision": "2"}, ["tokens"])
+    store.put_many(other, {b"2": "a"})
+    assert find_source(store, "2") == find_source(store, "n") == other
+    with pytest.raises(
+        ValueError, match=r"'Echo' fits 2 .*name it by its number: 1 = Echo \(column 'caption'\), m, 1; 2"
+    ):
+        find_source(store, "Echo")
