@@ -97,7 +97,7 @@ def main() -> None:
     arguments = parser.parse_args()
     begin = time.perf_counter()
     records = arguments.data_dir / "wikipedia" / "entities.jsonl.gz"
-    encyclopedia = Encyclopedia.from_jsonl(records, minor_sources=() if arguments.all_alike else MINOR_SOURCES)
+    encyclopedia = Encyclopedia.from_files(records, minor_sources=() if arguments.all_alike else MINOR_SOURCES)
     print(f"loaded {len(encyclopedia)} records in {time.perf_counter() - begin:.2f} s")
     for split in ("train", "test"):
         mentions = read_mentions(arguments.data_dir / "twitter2017" / f"{split}.txt")

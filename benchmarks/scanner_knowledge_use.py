@@ -43,7 +43,7 @@ def main() -> None:
 
     model = ScannerForEntityRecognition.from_pretrained(options.model).eval()
     processor = ScannerProcessor.from_pretrained(options.model)
-    encyclopedia = Encyclopedia.from_jsonl(options.data_dir / "wikipedia" / "entities.jsonl.gz")
+    encyclopedia = Encyclopedia.from_files(options.data_dir / "wikipedia" / "entities.jsonl.gz")
     dataset = load_mner_dataset("twitter2017", options.data_dir, knowledge=["blip2_captions"])
     examples = add_knowledge(examples_of(dataset[options.split]), [encyclopedia])
     found = [{entry["mention"] for entry in example["knowledge"]["encyclopedia"]} for example in examples]

@@ -54,7 +54,7 @@ def main() -> None:
 
     pipe = pipeline("multimodal-ner", model=options.model)
     test = load_mner_dataset("twitter2017", options.data_dir, knowledge=["blip2_captions"])["test"]
-    encyclopedia = Encyclopedia.from_jsonl(options.data_dir / "wikipedia" / "entities.jsonl.gz")
+    encyclopedia = Encyclopedia.from_files(options.data_dir / "wikipedia" / "entities.jsonl.gz")
     examples = examples_of(test)
     candidates = next(recognition.recognize_by_stage(pipe.model, pipe.processor, examples))[1]
     looked_up = add_knowledge(candidates, [encyclopedia])

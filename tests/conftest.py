@@ -14,6 +14,12 @@ import tiny
 import hf_mner  # noqa: F401 registers the systems
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what the package computes once and for all out of the user's own cache."""
+    os.environ["HF_MNER_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def examples() -> list[dict]:
     return tiny.tiny_examples()

@@ -42,7 +42,7 @@ def open_sources(
     if encyclopedia:
         from hf_mner.knowledge.encyclopedia import Encyclopedia
 
-        sources.append(Encyclopedia.from_jsonl(encyclopedia))
+        sources.append(Encyclopedia.from_files(encyclopedia))
     if captioner:
         from hf_mner.knowledge.captions import ImageCaptioner
 

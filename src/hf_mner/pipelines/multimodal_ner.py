@@ -268,7 +268,7 @@ def check_sources(knowledge: KnowledgeSource | Sequence[KnowledgeSource]) -> lis
         if not (callable(source) and hasattr(source, "column") and hasattr(source, "needs_entities")):
             raise ValueError(
                 f"`knowledge` holds {source!r}, which is no knowledge source; pass sources such as"
-                " `Encyclopedia.from_jsonl(path)`, or a mapping such as `{'caption': 'a man in a suit'}`."
+                " `Encyclopedia.from_files(path)`, or a mapping such as `{'caption': 'a man in a suit'}`."
             )
     return sources
 

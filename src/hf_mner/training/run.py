@@ -97,7 +97,7 @@ def knowledge_sources(recipe: Any, data_dir: str | Path | None = None) -> list[K
     sources: list[KnowledgeSource] = []
     if named.get("encyclopedia"):
         path = find_file(find_data_dir(data_dir, named["dataset"]), named["encyclopedia"])
-        sources.append(Encyclopedia.from_jsonl(path))
+        sources.append(Encyclopedia.from_files(path))
     if named.get("describer"):
         sources.append(AuxiliaryKnowledge(named["describer"]))
     if named.get("similarity"):

@@ -30,7 +30,7 @@ RECORDS = [
 
 @pytest.fixture
 def encyclopedia():
-    return Encyclopedia(RECORDS)
+    return Encyclopedia.from_records(RECORDS)
 
 
 def write(path, records):
@@ -49,9 +49,9 @@ def write(path, records):
         ("CHICAGO CUBS", "Chicago Cubs", "normalised"),
         ("cubs", "Chicago Cubs", "alias"),
         ("#Cubs", "Chicago Cubs", "alias"),
-        ("#GoldenStateWarriors", "Golden State Warriors", "normalised"),
-        ("@GoldenStateWarriors", "Golden State Warriors", "normalised"),
-        ("GoldenStateWarriors", "Golden State Warriors", "normalised"),
+        ("#GoldenStateWarriors", "Golden State Warriors", "hashtag"),
+        ("@GoldenStateWarriors", "Golden State Warriors", "hashtag"),
+        ("GoldenStateWarriors", "Golden State Warriors", "hashtag"),
         ("Beyonce", "Beyoncé", "normalised"),
         ("Beyonce\u0301", "Beyoncé", "normalised"),
         ("Ｂeyoncé", "Beyoncé", "normalised"),  # a full-width letter
@@ -79,6 +79,8 @@ def test_lookup_keeps_the_order_and_the_mention_as_written(encyclopedia):
         "mention": "#Cubs",
         "title": "Chicago Cubs",
         "text": "baseball team in Chicago. The Chicago Cubs are a professional baseball team.",
+        "rule": "alias",
+        "source": "wiki",
     }
 
 
@@ -91,8 +93,10 @@ def test_an_alias_elsewhere_beats_a_gazetteer_title(encyclopedia):
     assert encyclopedia.lookup_detailed(["Obama"])[0].title == "Barack Obama"
     harbour = {"title": "Pearl Harbor", "aliases": ["Pearl City"], "description": "A harbour.", "source": "wiki"}
     town = {"title": "Pearl City", "description": "Pearl City is a city in Hawaii.", "source": "geonames"}
-    assert Encyclopedia([town, harbour]).lookup(["Pearl City"], ["in Hawaii"])[0]["title"] == "Pearl Harbor"
-    trusting = Encyclopedia(RECORDS, minor_sources=())
+    assert (
+        Encyclopedia.from_records([town, harbour]).lookup(["Pearl City"], ["in Hawaii"])[0]["title"] == "Pearl Harbor"
+    )
+    trusting = Encyclopedia.from_records(RECORDS, minor_sources=())
     assert trusting.lookup_detailed(["Obama"])[0][1::2] == ("Obama", "exact")
 
 
@@ -100,7 +104,7 @@ def test_a_one_word_gazetteer_name_needs_a_word_of_context(encyclopedia):
     assert encyclopedia.lookup(["Harper"]) == [None]
     assert encyclopedia.lookup(["Harper"], ["Bryce Harper hits"]) == [None]
     assert encyclopedia.lookup(["Harper"], ["Harper , Liberia"])[0]["title"] == "Harper"
-    assert Encyclopedia(RECORDS, minor_sources=()).lookup(["Harper"])[0]["title"] == "Harper"
+    assert Encyclopedia.from_records(RECORDS, minor_sources=()).lookup(["Harper"])[0]["title"] == "Harper"
 
 
 def test_a_minor_record_whose_text_is_about_something_else_needs_context_too():
@@ -108,8 +112,8 @@ def test_a_minor_record_whose_text_is_about_something_else_needs_context_too():
         {"title": "Old Butler", "description": "Warsaw is a city in Missouri.", "source": "entdesc"},
         {"title": "Old Trafford", "description": "Old Trafford is a stadium.", "source": "entdesc"},
     ]
-    assert Encyclopedia(records).lookup(["Old Butler"]) == [None]
-    assert Encyclopedia(records).lookup(["Old Trafford"])[0]["title"] == "Old Trafford"
+    assert Encyclopedia.from_records(records).lookup(["Old Butler"]) == [None]
+    assert Encyclopedia.from_records(records).lookup(["Old Trafford"])[0]["title"] == "Old Trafford"
 
 
 def test_among_records_of_one_title_context_decides_then_renown():
@@ -120,7 +124,7 @@ def test_among_records_of_one_title_context_decides_then_renown():
         "qid": "Q190135",
     }
     for records in ([city, film], [film, city]):
-        both = Encyclopedia(records)
+        both = Encyclopedia.from_records(records)
         assert both.lookup(["Chicago"])[0]["text"] == city["description"]  # the lower Wikidata number
         assert both.lookup(["Chicago"], ["we saw the musical Chicago"])[0]["text"] == film["description"]
         # The mention itself is no evidence, nor are stop words.
@@ -130,26 +134,29 @@ def test_among_records_of_one_title_context_decides_then_renown():
 def test_a_described_and_longer_record_is_preferred_without_wikidata_numbers():
     bare, short = {"title": "Nike", "short": "brand"}, {"title": "Nike", "description": "A goddess."}
     long = {"title": "Nike", "description": "A company that makes shoes."}
-    assert Encyclopedia([bare, short, long]).lookup(["Nike"])[0]["text"] == long["description"]
-    assert Encyclopedia([bare, short]).lookup(["Nike"])[0]["text"] == short["description"]
+    assert Encyclopedia.from_records([bare, short, long]).lookup(["Nike"])[0]["text"] == long["description"]
+    assert Encyclopedia.from_records([bare, short]).lookup(["Nike"])[0]["text"] == short["description"]
 
 
 def test_an_alias_that_is_part_of_the_title_is_preferred():
     orioles = {"title": "Baltimore Orioles", "aliases": ["Brewers"], "description": "A team.", "qid": "Q1"}
     brewers = {"title": "Milwaukee Brewers", "aliases": ["Brewers"], "description": "A team.", "qid": "Q9"}
-    assert Encyclopedia([orioles, brewers]).lookup(["Brewers"])[0]["title"] == "Milwaukee Brewers"
+    assert Encyclopedia.from_records([orioles, brewers]).lookup(["Brewers"])[0]["title"] == "Milwaukee Brewers"
 
 
 def test_exact_case_beats_another_case():
     records = [{"title": "NIKE", "description": "A missile."}, {"title": "Nike", "description": "A goddess."}]
-    assert [entry["title"] for entry in Encyclopedia(records).lookup(["NIKE", "Nike"])] == ["NIKE", "Nike"]
+    assert [entry["title"] for entry in Encyclopedia.from_records(records).lookup(["NIKE", "Nike"])] == [
+        "NIKE",
+        "Nike",
+    ]
 
 
 def test_text_is_cut_at_a_sentence_or_word_end():
     record = {"title": "Ohio", "description": "Ohio is a state. It has many lakes and rivers."}
 
     def text(limit):
-        return Encyclopedia([record], max_text_chars=limit).lookup(["Ohio"])[0]["text"]
+        return Encyclopedia.from_records([record], max_text_chars=limit).lookup(["Ohio"])[0]["text"]
 
     assert text(300) == record["description"]
     assert text(25) == "Ohio is a state."
@@ -161,7 +168,7 @@ def test_text_is_cut_at_a_sentence_or_word_end():
 
 @pytest.mark.parametrize("name", ["records.jsonl", "records.jsonl.gz"])
 def test_a_file_gives_what_its_records_give(tmp_path, name, encyclopedia):
-    read = Encyclopedia.from_jsonl(write(tmp_path / name, RECORDS))
+    read = Encyclopedia.from_files(write(tmp_path / name, RECORDS))
     assert len(read) == len(RECORDS)
     mentions = ["cubs", "Beyonce", "Obama", "Harper"]
     assert read.lookup_detailed(mentions) == encyclopedia.lookup_detailed(mentions)
@@ -170,7 +177,7 @@ def test_a_file_gives_what_its_records_give(tmp_path, name, encyclopedia):
 def test_several_files_and_tsv(tmp_path):
     table = tmp_path / "more.tsv"
     table.write_text("Kroger\tKroger Co.|The Kroger\tKroger is a grocer.\nOhio\t\tA state.\n", encoding="utf-8")
-    both = Encyclopedia.from_jsonl([write(tmp_path / "a.jsonl", RECORDS), table])
+    both = Encyclopedia.from_files([write(tmp_path / "a.jsonl", RECORDS), table])
     assert [entry and entry["title"] for entry in both.lookup(["the kroger", "Ohio", "Cubs"])] == [
         "Kroger",
         "Ohio",
@@ -194,17 +201,17 @@ def test_a_malformed_line_is_named_with_its_file(tmp_path, line, message):
     path = tmp_path / "records.jsonl"
     path.write_text('{"title": "B"}\n\n' + line + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match=f"records.jsonl, {message}"):
-        Encyclopedia.from_jsonl(path)
+        Encyclopedia.from_files(path)
 
 
 def test_a_malformed_tsv_line_and_another_ending(tmp_path):
     table = tmp_path / "a.tsv"
     table.write_text("A\tB\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"a.tsv, line 1: expected title, aliases .* got 2 fields"):
-        Encyclopedia.from_jsonl(table)
+        Encyclopedia.from_files(table)
     (tmp_path / "a.csv").touch()
-    with pytest.raises(ValueError, match="is neither .jsonl nor .tsv"):
-        Encyclopedia.from_jsonl(tmp_path / "a.csv")
+    with pytest.raises(ValueError, match=r"a.csv ends in none of .jsonl"):
+        Encyclopedia.from_files(tmp_path / "a.csv")
 
 
 def test_wrong_arguments_of_lookup(encyclopedia):
@@ -250,5 +257,5 @@ def test_split_hashtag(hashtag, words):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"absent\.jsonl does not exist; give a \.jsonl or \.tsv file"):
-        Encyclopedia.from_jsonl(tmp_path / "absent.jsonl")
+    with pytest.raises(FileNotFoundError, match=r"absent\.jsonl does not exist; give one of"):
+        Encyclopedia.from_files(tmp_path / "absent.jsonl")

@@ -1,0 +1,325 @@
+"""Building an encyclopedia's index: in bounded memory, and going on where a build was stopped.
+
+Two steps. Reading: batches of articles go into the index's LMDB file, and what names lead to them into one sorted run
+file for each batch; the run appears whole, then the batch is committed with the count of what was read. Merging: the
+runs are merged range by range of the names' hashes, redirects first, since they need the titles. Each range is
+committed with its number. So a build that is killed repeats the batch or the range in hand and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+import xxhash
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from .articles import Article, read_articles
+from .index import (
+    ARTICLE_KEY,
+    ARTICLES,
+    DIRECTORY_FILE,
+    FORMAT_VERSION,
+    MAX_POSTINGS,
+    META,
+    NAMES,
+    NEAR_FILE,
+    POSTING,
+    TITLE,
+    EncyclopediaIndex,
+    encode_article,
+    open_environment,
+)
+from .indexed_articles import IndexSettings, article_entries, indexed, near_names, references
+from .near_names import directory_bits, index_entries
+
+logger = logging.getLogger(__name__)
+
+ENTRY = np.dtype([("name", "<u8"), ("renown", "<u8"), ("number", "<u4"), ("kind", "u1")])
+REFERENCE = np.dtype([("target", "<u8"), ("name", "<u8"), ("kind", "u1")])  # a name that leads to another title
+RUN_TYPES: dict[str, Any] = {"entries": ENTRY, "references": REFERENCE, "near": np.dtype("<u8")}
+RANGE_ROWS = 1_000_000  # rows that are merged at once, about
+MAX_RANGES = 256
+
+
+class Progress:
+    """Hears how a build goes on; this one is deaf. `step` is "reading" or "merging", `total` is None if unknown."""
+
+    def __call__(self, step: str, done: int, total: int | None) -> None:
+        """Hear that `done` articles were read, or ranges merged."""
+
+
+def build_index(
+    files: Sequence[str | Path] | Sequence[Article],
+    folder: str | Path,
+    settings: IndexSettings | None = None,
+    batch_size: int = 20_000,
+    progress: Progress | None = None,
+) -> Path:
+    """Build an index, or go on with a build that was stopped; a finished one of the same files is left as it is.
+
+    The index appears under its name when it is finished. Until then everything is in `FOLDER.building`. A second
+    process that builds the same index waits for the first.
+
+    Args:
+        files: what to read, see `read_articles`; or articles themselves.
+        folder: the index.
+        settings: see `IndexSettings`.
+        batch_size: articles in memory at once, and what is read again after a kill at most.
+        progress: see `Progress`.
+
+    Raises:
+        ValueError: if `folder` holds another index or something else, or a file is malformed.
+        FileNotFoundError: if a file is missing.
+    """
+    settings = settings or IndexSettings()
+    sources = [source if isinstance(source, Article) else Path(source) for source in files]
+    digest = content_digest(sources, settings)
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.exists():
+            check_same(folder, digest)
+            return folder
+        build = IndexBuild(folder.with_name(f"{folder.name}.building"), digest, settings, progress or Progress())
+        build.read(sources, batch_size)
+        build.merge()
+        build.finish(folder)
+    return folder
+
+
+def check_same(folder: Path, digest: str) -> None:
+    """Refuse a folder that is something else than the index of these files."""
+    if EncyclopediaIndex(folder).meta["digest"] != digest:
+        raise ValueError(f"{folder} holds the index of other files or settings; choose another folder or remove it.")
+
+
+def content_digest(sources: Sequence[Path | Article], settings: IndexSettings) -> str:
+    """Return a digest of the settings and of the files' sizes and samples of their bytes (32 hexadecimal digits)."""
+    hasher = xxhash.xxh3_128(json.dumps([FORMAT_VERSION, asdict(settings)]).encode())
+    for source in sources:
+        if isinstance(source, Article):
+            hasher.update(repr(source).encode())
+        elif not source.is_file():
+            next(iter(read_articles(source)), None)  # raises: there is none
+        else:
+            size = source.stat().st_size
+            hasher.update(f"{source.name} {size}".encode())
+            with source.open("rb") as stream:
+                for place in sorted({0, size // 2, max(size - (1 << 20), 0)}):
+                    stream.seek(place)
+                    hasher.update(stream.read(1 << 20))
+    return hasher.hexdigest()
+
+
+class IndexBuild:
+    """A build in its folder. Its state is the record `meta` in the LMDB file, committed with each piece of work."""
+
+    state: dict[str, Any]
+
+    def __init__(self, folder: Path, digest: str, settings: IndexSettings, progress: Progress):
+        self.folder, self.settings, self.progress = folder, settings, progress
+        self._open()
+        if self.state.get("digest") != digest:
+            if self.state:
+                logger.warning("%s is the begun index of other files or settings; it is begun anew.", folder)
+                self._env.close()
+                shutil.rmtree(folder)
+                self._open()
+            self.state = {"format": FORMAT_VERSION, "digest": digest, "settings": asdict(settings)}
+            self.state |= {"file": 0, "records": 0, "articles": 0, "runs": 0, "joined": 0, "merged": 0, "near": 0}
+            with self._env.begin(write=True) as transaction:
+                self._commit(transaction)
+        elif self.state["records"] or self.state["file"]:
+            logger.warning(
+                "%s: going on with a build that was stopped: %d articles were read, %d ranges merged.",
+                *(folder, self.state["articles"], self.state["merged"]),
+            )
+
+    def _open(self) -> None:
+        (self.folder / "runs").mkdir(parents=True, exist_ok=True)
+        self._env = open_environment(self.folder, readonly=False)
+        self._meta, self._articles, self._names = (self._env.open_db(name) for name in (META, ARTICLES, NAMES))
+        with self._env.begin() as transaction:
+            self.state = json.loads(transaction.get(b"meta", db=self._meta) or b"{}")
+
+    def _commit(self, transaction: lmdb.Transaction, **changes: Any) -> None:
+        self.state |= changes
+        transaction.put(b"meta", json.dumps(self.state).encode(), db=self._meta)
+
+    # ------------------------------------------------------------------------------------------------- reading
+    def read(self, sources: Sequence[Path | Article], batch_size: int) -> None:
+        """Read what was not read yet."""
+        given = [source for source in sources if isinstance(source, Article)]
+        files: list[Any] = [given] if given else list(sources)
+        for position in range(self.state["file"], len(files)):
+            source = files[position]
+            articles = iter(source) if isinstance(source, list) else read_articles(source)
+            articles = islice(articles, self.state["records"], None)
+            while batch := list(islice(articles, batch_size)):
+                self._read_batch(batch)
+                self.progress("reading", self.state["articles"], None)
+            with self._env.begin(write=True) as transaction:
+                self._commit(transaction, file=position + 1, records=0)
+
+    def _read_batch(self, batch: Sequence[Article]) -> None:
+        first, run = self.state["articles"], self.state["runs"]
+        kept = [article for article in batch if not article.redirect and not article.meanings]
+        stored = [indexed(article, self.settings) for article in kept]
+        self._write_run(run, "entries", list(article_entries(kept, stored, first)))
+        self._write_run(run, "references", [reference for article in batch for reference in references(article)])
+        near = near_names(kept, first)
+        self._write_run(run, "near", index_entries(list(near.values()), list(near)))
+        with self._env.begin(write=True) as transaction:
+            for place, article in enumerate(stored):
+                key = ARTICLE_KEY.pack(first + place)
+                transaction.put(key, encode_article(article), db=self._articles, append=True)
+            self._commit(
+                transaction, records=self.state["records"] + len(batch), articles=first + len(kept), runs=run + 1
+            )
+
+    def _run_path(self, run: int, what: str) -> Path:
+        return self.folder / "runs" / f"{what}-{run:06d}.npy"
+
+    def _write_run(self, run: int, what: str, rows: Any) -> None:
+        """Write a run, sorted by its first field, so that it is there whole or not at all."""
+        values = np.array(rows, dtype=RUN_TYPES[what])
+        values = values[np.argsort(first_field(values), kind="stable")]
+        path = self._run_path(run, what)
+        unfinished = path.with_suffix(".tmp")
+        with unfinished.open("wb") as stream:
+            np.save(stream, values)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(unfinished, path)
+
+    # ------------------------------------------------------------------------------------------------- merging
+    def merge(self) -> None:
+        """Merge what was not merged yet."""
+        runs = range(self.state["runs"])
+        self._bounds = range_bounds(self._count("entries", runs) + self._count("references", runs))
+        if self._count("references", runs):
+            self._join_references()
+        for part in range(self.state["merged"], len(self._bounds) - 1):
+            entries = self._range("entries", part, self._all_runs("entries"))
+            with self._env.begin(write=True) as transaction:
+                cursor = transaction.cursor(self._names)
+                cursor.putmulti(grouped(entries), append=True)
+                self._commit(transaction, merged=part + 1)
+            self.progress("merging", part + 1, len(self._bounds) - 1)
+        self._merge_near()
+
+    def _count(self, what: str, runs: range) -> int:
+        """Return the number of rows in some runs."""
+        return sum(len(np.load(self._run_path(run, what), mmap_mode="r")) for run in runs)
+
+    def _join_references(self) -> None:
+        """Turn redirects and meanings into entries: the article that has the title that each leads to."""
+        for part in range(self.state["joined"], len(self._bounds) - 1):
+            references_ = self._range("references", part, range(self.state["runs"]))
+            titles = self._range("entries", part, range(self.state["runs"]))
+            titles = titles[titles["kind"] == TITLE]
+            places = np.searchsorted(titles["name"], references_["target"])
+            places = np.minimum(places, max(len(titles) - 1, 0))
+            is_found = (
+                titles["name"][places] == references_["target"] if len(titles) else np.zeros(len(references_), bool)
+            )
+            joined = np.zeros(int(is_found.sum()), ENTRY)
+            target = titles[places[is_found]]
+            joined["name"], joined["kind"] = references_["name"][is_found], references_["kind"][is_found]
+            joined["renown"], joined["number"] = target["renown"], target["number"]
+            self._write_run(self.state["runs"] + part, "entries", joined)
+            with self._env.begin(write=True) as transaction:
+                self._commit(transaction, joined=part + 1)
+
+    def _all_runs(self, what: str) -> range:
+        return range(self.state["runs"] + (self.state["joined"] if what == "entries" else 0))
+
+    def _range(self, what: str, part: int, runs: range) -> NDArray[Any]:
+        """Return the rows of one range of hashes from all runs, sorted by hash, the best-known first."""
+        low, high = self._bounds[part], self._bounds[part + 1]
+        pieces = []
+        for run in runs:
+            rows = np.load(self._run_path(run, what), mmap_mode="r")
+            begin, end = (place_of(first_field(rows), bound) for bound in (low, high))
+            pieces.append(np.array(rows[begin:end]))
+        merged = np.concatenate(pieces) if pieces else np.empty(0, RUN_TYPES[what])
+        if what == "entries":
+            return merged[np.lexsort((merged["number"], merged["kind"], ~merged["renown"], merged["name"]))]
+        return merged[np.argsort(first_field(merged), kind="stable")]
+
+    def _merge_near(self) -> None:
+        """Write the arrays of `near_names`; a small part of a build, done again as a whole after a kill."""
+        runs = self._all_runs("near")
+        size = self._count("near", runs)
+        unfinished = self.folder / f"{NEAR_FILE}.tmp"
+        entries = np.lib.format.open_memmap(unfinished, mode="w+", dtype="<u8", shape=(max(size, 1),))
+        bits = directory_bits(size)
+        directory = np.zeros((1 << bits) + 1, np.int64)
+        done = 0
+        for part in range(len(self._bounds) - 1):
+            rows = self._range("near", part, runs)
+            entries[done : done + len(rows)] = rows
+            counts = np.bincount((rows >> np.uint64(64 - bits)).astype(np.int64), minlength=1 << bits)
+            directory[1:] += counts
+            done += len(rows)
+        np.save(self.folder / DIRECTORY_FILE, np.cumsum(directory))
+        entries.flush()
+        os.replace(unfinished, self.folder / NEAR_FILE)
+
+    def finish(self, folder: Path) -> None:
+        """Give the index its name, and drop what only the build needed."""
+        with self._env.begin(write=True) as transaction:
+            names = transaction.stat(self._names)["entries"]
+            self._commit(transaction, names=names)
+        self._env.sync(True)
+        self._env.close()
+        shutil.rmtree(self.folder / "runs")
+        os.replace(self.folder, folder)
+
+
+def range_bounds(num_rows: int) -> list[int]:
+    """Return the borders that divide the hashes into ranges of about `RANGE_ROWS` rows."""
+    ranges = min(max(-(-num_rows // RANGE_ROWS), 1), MAX_RANGES)
+    return [part * (1 << 64) // ranges for part in range(ranges + 1)]
+
+
+def place_of(hashes: NDArray[np.uint64], bound: int) -> int:
+    """Return how many of some sorted hashes are below a border, which may be 2^64."""
+    return len(hashes) if bound >> 64 else int(np.searchsorted(hashes, np.uint64(bound)))
+
+
+def first_field(rows: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return the first field of structured rows, or the numbers themselves."""
+    return rows[rows.dtype.names[0]] if rows.dtype.names else rows
+
+
+def grouped(entries: NDArray[Any]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and postings of each name of sorted entries, each article once, at most `MAX_POSTINGS`."""
+    if not len(entries):
+        return
+    starts = np.flatnonzero(np.r_[True, entries["name"][1:] != entries["name"][:-1]])
+    keys = entries["name"][starts].astype(">u8").tobytes()
+    ends = [*starts[1:].tolist(), len(entries)]
+    postings = np.empty(len(entries), [("number", "<u4"), ("kind", "u1")])
+    postings["number"], postings["kind"] = entries["number"], entries["kind"]
+    packed = postings.tobytes()
+    size = POSTING.size
+    for place, (start, end) in enumerate(zip(starts.tolist(), ends, strict=True)):
+        value = packed[start * size : end * size]
+        if end - start > 1:
+            first: dict[bytes, bytes] = {}
+            for at in range(0, len(value), size):
+                first.setdefault(value[at : at + 4], value[at : at + size])
+            value = b"".join(list(first.values())[:MAX_POSTINGS])
+        yield keys[place * 8 : place * 8 + 8], value

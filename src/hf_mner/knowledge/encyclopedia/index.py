@@ -1,0 +1,210 @@
+"""The encyclopedia on disk: articles and names in one LMDB file, and the arrays that find misspelt names."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+import lmdb
+import numpy as np
+import xxhash
+
+from .near_names import proposals
+
+FORMAT_VERSION = 1
+MAP_SIZE = 1 << 40  # bytes of address space, not of disk; an index may grow up to it
+META, ARTICLES, NAMES = b"meta", b"articles", b"names"
+NEAR_FILE, DIRECTORY_FILE = "near_names.npy", "near_names_directory.npy"
+MAX_POSTINGS = 64  # articles kept under one name, the best-known ones
+MAX_CANDIDATES = 16  # of these, how many a look-up compares with the context
+
+NAME, SQUASHED, INITIALS, SHORT = b"n", b"s", b"i", b"e"  # the kinds of keys in `NAMES`
+TITLE, ALIAS, REDIRECT, MEANING = range(4)  # how an article got a name
+
+ARTICLE_HEAD = struct.Struct("<BQ")
+POSTING = struct.Struct("<IB")
+ARTICLE_KEY = struct.Struct(">I")
+IS_MINOR, IS_DOUBTFUL = 1, 2
+
+_OPEN: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
+
+
+class IndexedArticle(NamedTuple):
+    """An article as it is kept.
+
+    Attributes:
+        title: its title.
+        text: its first sentences.
+        source: where the record is from, or `""`.
+        words: the content words of the text, between spaces.
+        renown: larger is more likely meant, see `hf_mner.knowledge.encyclopedia.indexed_articles.renown`.
+        is_minor: from a source that lists names without regard to renown.
+        is_doubtful: counts only with a word of context in common.
+    """
+
+    title: str
+    text: str
+    source: str
+    words: str
+    renown: int
+    is_minor: bool
+    is_doubtful: bool
+
+
+class Candidate(NamedTuple):
+    """An article that has a name, and how it got it: `TITLE`, `ALIAS`, `REDIRECT` or `MEANING`."""
+
+    how: int
+    article: IndexedArticle
+
+
+class EncyclopediaIndex:
+    """An index that `build_index` wrote, open for reading.
+
+    Opening reads no article. The files are memory-mapped: processes share their pages, and what is not looked up is
+    never read. An index may be pickled (it is opened again elsewhere) and may be used after a fork: a reader without
+    locks holds no state of its process.
+
+    Args:
+        folder: the index.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it has another format, or is no index.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        check_index(self.folder)
+        self._environment = open_for_reading(self.folder)
+        self._articles, self._names, meta = (self._environment.open_db(name) for name in (ARTICLES, NAMES, META))
+        with self._environment.begin(db=meta) as transaction:
+            self.meta: dict[str, Any] = json.loads(transaction.get(b"meta", b"{}"))
+        if self.meta.get("format") != FORMAT_VERSION:
+            raise ValueError(
+                f"Index {self.folder} has format {self.meta.get('format')}, this version reads {FORMAT_VERSION}; build"
+                " it again: `hf-mner knowledge index FILES --output FOLDER`."
+            )
+        self._near = np.load(self.folder / NEAR_FILE, mmap_mode="r")
+        self._directory = np.load(self.folder / DIRECTORY_FILE, mmap_mode="r")
+
+    def __len__(self) -> int:
+        """Return the number of articles."""
+        return int(self.meta["articles"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the place and the content's digest alone."""
+        return {"folder": self.folder, "digest": self.meta["digest"]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the index of another process."""
+        self.__init__(state["folder"])  # type: ignore[misc]
+
+    @contextmanager
+    def reading(self) -> Iterator[IndexReader]:
+        """Return a reader; many look-ups with one of them cost less than one each."""
+        with self._environment.begin(db=self._names) as names, self._environment.begin(db=self._articles) as articles:
+            yield IndexReader(names.get, articles.get)
+
+    def near(self, names: Sequence[str]) -> list[list[int]]:
+        """Return for each squashed name the numbers of articles whose title may be one edit away, see `near_names`."""
+        return proposals(names, self._near, self._directory)
+
+
+class IndexReader:
+    """Reads names and articles; what it read once it keeps.
+
+    Args:
+        get_name: returns the packed postings of a name's key, or None.
+        get_article: returns an article's bytes.
+    """
+
+    def __init__(self, get_name: Callable[[bytes], Any], get_article: Callable[[bytes], Any]):
+        self._get_name, self._get_article = get_name, get_article
+        self._known: dict[bytes, list[Candidate]] = {}
+
+    def candidates(self, kind: bytes, key: str) -> list[Candidate]:
+        """Return the best-known articles that have a name, at most `MAX_CANDIDATES`, the best-known first.
+
+        Args:
+            kind: `NAME` for normalised names, `SQUASHED` for those without spaces, `INITIALS`, `SHORT`.
+            key: see `hf_mner.knowledge.encyclopedia.names`.
+        """
+        name = name_key(kind, key)
+        found = self._known.get(name)
+        if found is None:
+            packed = self._get_name(name)
+            postings = POSTING.iter_unpack(packed[: MAX_CANDIDATES * POSTING.size]) if packed else ()
+            found = self._known[name] = [Candidate(how, self.article(number)) for number, how in postings]
+        return found
+
+    def article(self, number: int) -> IndexedArticle:
+        """Return an article by its number."""
+        return decode_article(self._get_article(ARTICLE_KEY.pack(number)))
+
+
+def check_index(folder: Path) -> None:
+    """Refuse a folder that holds no finished index.
+
+    Raises:
+        FileNotFoundError: saying how to build one.
+    """
+    if not (folder / "data.mdb").is_file() or not (folder / NEAR_FILE).is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no encyclopedia index; build one: `hf-mner knowledge index FILES --output {folder}`."
+        )
+
+
+def open_for_reading(folder: Path) -> lmdb.Environment:
+    """Open the LMDB file of an index, or return it where this process has it open: LMDB wants it open once."""
+    place = str(folder.resolve())
+    environment = _OPEN.get(place)
+    if environment is None:
+        environment = _OPEN[place] = open_environment(folder, readonly=True)
+    return environment
+
+
+def open_environment(folder: Path, readonly: bool) -> lmdb.Environment:
+    """Open the LMDB file of an index.
+
+    Raises:
+        ValueError: if the file is damaged or none of LMDB's.
+    """
+    try:
+        return lmdb.open(
+            str(folder), map_size=MAP_SIZE, max_dbs=3, readonly=readonly, lock=not readonly, readahead=not readonly
+        )
+    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+        raise ValueError(f"{folder}/data.mdb is no whole LMDB file ({error}); build the index again.") from error
+
+
+def name_number(kind: bytes, key: str) -> int:
+    """Return the number under which a name is kept: 64 bits of a hash, so that all names take the same space.
+
+    Two of 50 million names share a number with a probability of about 1 in 15,000.
+    """
+    return xxhash.xxh3_64_intdigest(kind + key.encode())
+
+
+def name_key(kind: bytes, key: str) -> bytes:
+    """Return `name_number` as the bytes of a database key."""
+    return xxhash.xxh3_64_digest(kind + key.encode())
+
+
+def encode_article(article: IndexedArticle) -> bytes:
+    """Return an article as bytes."""
+    flags = IS_MINOR * article.is_minor + IS_DOUBTFUL * article.is_doubtful
+    texts = (article.title, article.text, article.source, article.words)
+    return ARTICLE_HEAD.pack(flags, article.renown) + "\0".join(text.replace("\0", " ") for text in texts).encode()
+
+
+def decode_article(value: bytes) -> IndexedArticle:
+    """Undo `encode_article`."""
+    flags, renown = ARTICLE_HEAD.unpack_from(value)
+    title, text, source, words = value[ARTICLE_HEAD.size :].decode().split("\0")
+    return IndexedArticle(title, text, source, words, renown, bool(flags & IS_MINOR), bool(flags & IS_DOUBTFUL))

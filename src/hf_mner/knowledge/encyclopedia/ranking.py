@@ -1,0 +1,199 @@
+"""Which article a name means, given the words around the mention, and whether it can be trusted at all.
+
+A mention is read in several ways, and each way accepts only some of the articles of the name that it finds. Those
+are ranked: articles of minor sources last, even behind aliases of other articles; then those whose text shares a word
+with the context; then titles before aliases, redirects and the meanings that a disambiguation page lists; then by the
+number of shared words; then those whose title holds all words of the mention (`Brewers`: Milwaukee Brewers before the
+Baltimore Orioles, once called so), unless it looks like an abbreviation; then by renown.
+
+What a way accepts was chosen on the training splits of Twitter-2015 and 2017, see `docs/encyclopedia_matches.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from .index import TITLE, Candidate, IndexedArticle
+from .names import STOP_WORDS, content_words, normalise_title, squash, without_parenthesis
+
+Way = Literal["whole", "split", "joined", "affix", "initials", "short", "near"]
+MIN_EDITED_WORD = 5  # letters; shorter words that differ in one are mostly other words
+MIN_JOINED_NAME = 5  # letters of a name without its spaces
+MIN_INITIALS = 3
+MIN_SHORT_NAME = 4  # letters; shorter ends of titles are initials and numbers
+TEAM_WORDS = (" team ", " club ", " franchise ")
+SPORTS = (" basketball ", " football ", " baseball ", " hockey ", " soccer ", " rugby ", " cricket ", " league ")
+ORGANISATION_WORDS = (
+    *TEAM_WORDS,
+    *(" association ", " organization ", " league ", " company ", " university ", " agency ", " party ", " union "),
+)
+_LIKE_SOUNDS = {frozenset(pair) for pair in ("ck", "sz", "cs", "vw", "iy", "mn", "bp", "dt", "gj", "fv", "kq", "xs")}
+_VOWELS = frozenset("aeiouy")
+
+
+class Reading(NamedTuple):
+    """One way to read a mention: the way, the normalised name that was read, and the articles that have it."""
+
+    way: Way
+    name: str
+    candidates: list[Candidate]
+
+
+class Scored(NamedTuple):
+    """An article that a name may mean: how it has the name, and how many words its text shares with the context."""
+
+    how: int
+    article: IndexedArticle
+    num_shared: int
+
+
+def best_candidate(reading: Reading, mention: str, around: set[str]) -> Candidate | None:
+    """Return the article that a reading means, None if it accepts none.
+
+    Args:
+        reading: see `Reading`.
+        mention: as written.
+        around: content words of the context; those of the mention itself do not count.
+    """
+    candidates = reading.candidates
+    if len(candidates) == 1 and reading.way in ("whole", "split") and not candidates[0].article.is_doubtful:
+        return candidates[0]
+    others = around - content_words(reading.name) if around else around
+    scored = [
+        Scored(how, article, sum(f" {word} " in article.words for word in others)) for how, article in candidates
+    ]
+    accepted = ACCEPTED[reading.way](reading.name, [item for item in scored if is_trusted(item)])
+    if not accepted:
+        return None
+    words = set() if is_short_capitals(mention) else set(reading.name.split())
+    best = max(accepted, key=lambda item: _rank(item, mention, words)) if len(accepted) > 1 else accepted[0]
+    return Candidate(best.how, best.article)
+
+
+def is_trusted(item: Scored) -> bool:
+    """Tell whether an article counts in this context."""
+    return item.num_shared > 0 or not item.article.is_doubtful
+
+
+def is_short_capitals(mention: str) -> bool:
+    """Tell whether a mention is written like an abbreviation."""
+    bare = mention.lstrip("#@")
+    return len(bare) <= 5 and bare.isupper()
+
+
+def accept_all(_: str, items: list[Scored]) -> list[Scored]:
+    """Accept every article."""
+    return items
+
+
+def accept_known(name: str, items: list[Scored]) -> list[Scored]:
+    """Accept articles of names that are long enough, of minor sources only those that the context speaks for."""
+    if len(name) < MIN_JOINED_NAME:
+        return []
+    return [item for item in items if item.num_shared or not item.article.is_minor]
+
+
+def accept_titles_of_words(_: str, items: list[Scored]) -> list[Scored]:
+    """Accept what still has several words, such as `taylorswift13`, or shares a word with the context."""
+    return [
+        item
+        for item in items
+        if item.num_shared or (not item.article.is_minor and " " in normalise_title(item.article.title))
+    ]
+
+
+def accept_initials(name: str, items: list[Scored]) -> list[Scored]:
+    """Accept organisations that the context speaks for."""
+    if len(name) < MIN_INITIALS:
+        return []
+    known = [item for item in items if item.num_shared and not item.article.is_minor]
+    return [item for item in known if mentions_any(item.article, ORGANISATION_WORDS)]
+
+
+def accept_short(name: str, items: list[Scored]) -> list[Scored]:
+    """Accept sports teams: those that the context speaks for, or else the only one."""
+    if len(name) < MIN_SHORT_NAME:
+        return []
+    known = [item for item in items if not item.article.is_minor and mentions_any(item.article, TEAM_WORDS)]
+    teams = [item for item in known if mentions_any(item.article, SPORTS)]
+    return [item for item in teams if item.num_shared] or (teams if len(teams) == 1 else [])
+
+
+def mentions_any(article: IndexedArticle, words: tuple[str, ...]) -> bool:
+    """Tell whether the article's text holds one of some words, which stand between spaces."""
+    return any(word in article.words for word in words)
+
+
+def accept_misspelt(name: str, items: list[Scored]) -> list[Scored]:
+    """Accept titles of which the name is a likely misspelling, if another word or the context speaks for them."""
+    accepted = []
+    for item in items:
+        title = normalise_title(without_parenthesis(item.article.title))
+        is_supported = item.num_shared > 0 or has_word_in_common(name, title)
+        if is_supported and not item.article.is_minor and is_likely_misspelling(name, title):
+            accepted.append(item)
+    return accepted
+
+
+ACCEPTED: dict[Way, Callable[[str, list[Scored]], list[Scored]]] = {
+    "whole": accept_all,
+    "split": accept_all,
+    "joined": accept_known,
+    "affix": accept_titles_of_words,
+    "initials": accept_initials,
+    "short": accept_short,
+    "near": accept_misspelt,
+}
+
+
+def has_word_in_common(name: str, title: str) -> bool:
+    """Tell whether two normalised names share a word of three letters or more that is no stop word."""
+    shared = set(name.split()) & set(title.split())
+    return any(len(word) > 2 and word not in STOP_WORDS for word in shared)
+
+
+def is_likely_misspelling(name: str, title: str) -> bool:
+    """Tell whether a normalised name is one typical slip away from a normalised title.
+
+    The slip is a letter too many or too few, two neighbours in the other order, a vowel for another, or a consonant
+    for one that sounds like it; in a word of `MIN_EDITED_WORD` letters or more, but not its first one, and no digit.
+    """
+    written, meant = squash(name), squash(title)
+    place = next((at for at, (a, b) in enumerate(zip(written, meant, strict=False)) if a != b), None)
+    if place is None:
+        place = min(len(written), len(meant))
+    if not is_one_slip(written[place:], meant[place:]):
+        return False
+    start, word = word_at(title, place)
+    changed = written[place : place + 1] + meant[place : place + 1]
+    return place > start and len(word) >= MIN_EDITED_WORD and not any(letter.isdigit() for letter in changed)
+
+
+def is_one_slip(written: str, meant: str) -> bool:
+    """Tell whether two texts that differ in their first letter differ in one slip alone."""
+    if len(written) != len(meant):
+        longer, shorter = sorted((written, meant), key=len, reverse=True)
+        return longer[1:] == shorter
+    if written[:2] == meant[1::-1] and written[2:] == meant[2:]:
+        return len(written) > 1
+    pair = {written[:1], meant[:1]}
+    return len(pair) == 2 and written[1:] == meant[1:] and (pair <= _VOWELS or frozenset(pair) in _LIKE_SOUNDS)
+
+
+def word_at(title: str, place: int) -> tuple[int, str]:
+    """Return the word of a title that holds a place counted without spaces, and where it starts; ends count to it."""
+    start = 0
+    words = title.split(" ")
+    for word in words[:-1]:
+        if place <= start + len(word) - 1:
+            return start, word
+        start += len(word)
+    return start, words[-1]
+
+
+def _rank(item: Scored, mention: str, words: set[str]) -> tuple[bool, bool, int, int, bool, int]:
+    article = item.article
+    order = -item.how if item.how != TITLE else int(article.title == mention)
+    is_named = bool(words) and words.issubset(normalise_title(article.title).split())
+    return not article.is_minor, item.num_shared > 0, order, item.num_shared, is_named, article.renown

@@ -1,0 +1,310 @@
+"""An encyclopedia: from a mention as written in a post to the article that it most likely means."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from hf_mner.data.schema import EncyclopediaEntry, MnerExample
+from hf_mner.knowledge.base import SourceIdentity, entity_mentions
+
+from .articles import article_from_mapping
+from .build import Progress, build_index, content_digest
+from .index import (
+    INITIALS,
+    NAME,
+    SHORT,
+    SQUASHED,
+    TITLE,
+    Candidate,
+    EncyclopediaIndex,
+    IndexReader,
+)
+from .indexed_articles import IndexSettings
+from .names import (
+    STOP_WORDS,
+    content_words,
+    normalise_title,
+    split_hashtag,
+    squash,
+    without_affixes,
+)
+from .near_names import is_hashed
+from .ranking import Reading, Way, best_candidate
+
+# Lists of names without regard to renown (every town of GeoNames, random articles). Of Twitter-2017's training
+# mentions that only these know, one-word names without a word of context in common misled in 71 of 89 cases (a surname
+# read as a town), so they need such a word.
+MINOR_SOURCES = ("geonames", "entdesc")
+
+Rule = Literal["exact", "normalised", "alias", "redirect", "hashtag", "abbreviation", "short", "fuzzy"]
+RULES: tuple[Rule, ...] = ("exact", "normalised", "alias", "redirect", "hashtag", "abbreviation", "short", "fuzzy")
+_BY_HOW: tuple[Rule, ...] = ("normalised", "alias", "redirect", "redirect")  # by `Candidate.how`
+_BY_WAY: dict[Way, Rule] = {
+    "split": "hashtag",
+    "joined": "hashtag",
+    "affix": "hashtag",
+    "initials": "abbreviation",
+    "short": "short",
+    "near": "fuzzy",
+}
+
+
+class EncyclopediaMatch(NamedTuple):
+    """A mention's article, the rule by which it was found, and the source of the record (`""` if unknown)."""
+
+    mention: str
+    title: str
+    text: str
+    rule: Rule
+    source: str
+
+
+class Encyclopedia:
+    """A knowledge source that finds the article of each mention (SCANNER section 3.2, "extracted knowledge").
+
+    Rules, in order; the first that leads to an article decides:
+
+    - `"exact"`: the mention is a title; `"normalised"`: it is one after `normalise_title`.
+    - `"alias"`: it is another name of an article: a given one, one that its first sentences give, or its title without
+      the closing parenthesis. `"redirect"`: a redirect or a disambiguation page leads from it to the article.
+    - `"hashtag"`: it is a name once it is split where case changes (`#GoldenStateWarriors`), or without its spaces
+      (`@katyperry`), or without digits and usual words at its ends (`taylorswift13`, `#GoWarriors`).
+    - `"abbreviation"`: it is the initials of an organisation whose text shares a word with the context (`nyk`).
+    - `"short"`: it is the end of a sports team's title (`Warriors`): the only one, or one whose text shares a word
+      with the context.
+    - `"fuzzy"`: it is one edit away from a title, in a word of five letters or more, not in its first letter or a
+      digit, and a typical one (`Justin Beiber`); another word is intact, or the context shares one with the text.
+
+    Stop words, numbers and single letters find nothing, unless written in capitals (`US`). How articles of one name
+    are ranked with the context is said in `ranking.py`.
+
+    Args:
+        index: an index that `build_index` wrote, or its folder.
+        rules: the rules that are applied.
+
+    Raises:
+        FileNotFoundError: if there is no index.
+        ValueError: if a rule is unknown, or the index has another format.
+
+    Departure: SCANNER queries Wikipedia itself; here the articles come from files, so that runs repeat offline.
+    """
+
+    column = "encyclopedia"
+    needs_entities = True
+    reads = ("tokens", "entities")
+
+    def __init__(self, index: str | Path | EncyclopediaIndex, rules: Collection[Rule] = RULES):
+        if unknown := [rule for rule in rules if rule not in RULES]:
+            raise ValueError(f"`rules` holds {unknown[0]!r}; choose of {', '.join(RULES)}.")
+        self._index = index if isinstance(index, EncyclopediaIndex) else EncyclopediaIndex(index)
+        self.rules = tuple(rule for rule in RULES if rule in rules)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def from_files(
+        cls,
+        paths: str | Path | Sequence[str | Path],
+        max_text_chars: int = 300,
+        minor_sources: Collection[str] = MINOR_SOURCES,
+        rules: Collection[Rule] = RULES,
+        cache_dir: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> Encyclopedia:
+        """Open the index of files; it is built at the first call, and found again by the files' content afterwards.
+
+        Args:
+            paths: one or several files, see `read_articles`; or one folder that holds an index already.
+            max_text_chars: see `IndexSettings`.
+            minor_sources: see `IndexSettings`.
+            rules: see the class.
+            cache_dir: where indexes are kept; None = `encyclopedia/` in `default_cache_dir()`.
+            progress: see `build_index`.
+
+        Raises:
+            FileNotFoundError: if a file is missing.
+            ValueError: if a line is malformed (names file and line), or a file has another ending.
+        """
+        files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        if len(files) == 1 and files[0].is_dir():
+            return cls(files[0], rules)
+        settings = IndexSettings(max_text_chars, tuple(minor_sources))
+        cache = Path(cache_dir) if cache_dir is not None else default_cache_dir() / "encyclopedia"
+        return cls(build_index(files, cache / content_digest(files, settings), settings, progress=progress), rules)
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Iterable[Mapping[str, Any]],
+        max_text_chars: int = 300,
+        minor_sources: Collection[str] = MINOR_SOURCES,
+        rules: Collection[Rule] = RULES,
+    ) -> Encyclopedia:
+        """Build an index of records that lives as long as the encyclopedia.
+
+        Args:
+            records: mappings with `title`, and optionally `aliases` (list), `description`, `short`, `qid`, `source`.
+            max_text_chars: see `IndexSettings`.
+            minor_sources: see `IndexSettings`.
+            rules: see the class.
+        """
+        articles = [article_from_mapping(record, f"Record {number}") for number, record in enumerate(records)]
+        temporary = tempfile.TemporaryDirectory(prefix="hf_mner_encyclopedia_")
+        folder = build_index(
+            articles, Path(temporary.name) / "index", IndexSettings(max_text_chars, tuple(minor_sources))
+        )
+        encyclopedia = cls(folder, rules)
+        encyclopedia._temporary = temporary
+        return encyclopedia
+
+    def __len__(self) -> int:
+        """Return the number of articles."""
+        return len(self._index)
+
+    @property
+    def identity(self) -> SourceIdentity:
+        """Name the index by its content, wherever it lies."""
+        return SourceIdentity(
+            source="Encyclopedia",
+            model="",
+            revision=self._index.meta["digest"],
+            prompt="",
+            settings=",".join(self.rules),
+        )
+
+    def __call__(self, examples: Sequence[MnerExample]) -> list[list[EncyclopediaEntry]]:
+        """Return for each example the entries of its mentions that were found, each mention once, in text order."""
+        mentions = [list(dict.fromkeys(entity_mentions(example))) for example in examples]
+        contexts = [" ".join(example["tokens"]) for example in examples]
+        found = iter(
+            self.lookup(
+                [mention for own in mentions for mention in own],
+                [context for own, context in zip(mentions, contexts, strict=True) for _ in own],
+            )
+        )
+        return [[entry for _ in own if (entry := next(found)) is not None] for own in mentions]
+
+    def lookup(self, mentions: Sequence[str], contexts: Sequence[str] | None = None) -> list[EncyclopediaEntry | None]:
+        """Find the article of each mention.
+
+        Args:
+            mentions: as written in the text, with or without `#` and `@`.
+            contexts: for each mention the text around it, used to choose between articles of one name.
+
+        Returns:
+            For each mention `{"mention", "title", "text", "rule", "source"}`, or None if it is not found.
+
+        Raises:
+            ValueError: if `contexts` has another length than `mentions`.
+        """
+        return [
+            EncyclopediaEntry(
+                mention=match.mention, title=match.title, text=match.text, rule=match.rule, source=match.source
+            )
+            if match
+            else None
+            for match in self.lookup_detailed(mentions, contexts)
+        ]
+
+    def lookup_detailed(
+        self, mentions: Sequence[str], contexts: Sequence[str] | None = None
+    ) -> list[EncyclopediaMatch | None]:
+        """Find the article of each mention as `lookup` does; many mentions in one call cost less than one each."""
+        if isinstance(mentions, str):
+            raise ValueError(f"`mentions` is one string; give a list, e.g. [{mentions!r}].")
+        contexts = [""] * len(mentions) if contexts is None else contexts
+        if len(contexts) != len(mentions):
+            raise ValueError(f"`contexts` has {len(contexts)} texts for {len(mentions)} mentions; give one for each.")
+        around = {context: content_words(context) for context in dict.fromkeys(contexts)}
+        with self._index.reading() as reader:
+            found = [
+                self._find(reader, mention, around[context])
+                for mention, context in zip(mentions, contexts, strict=True)
+            ]
+            if "fuzzy" in self.rules:
+                self._find_near(reader, mentions, [around[context] for context in contexts], found)
+        return found
+
+    def _find(self, reader: IndexReader, mention: str, around: set[str]) -> EncyclopediaMatch | None:
+        key = normalise_title(mention)
+        if is_too_common(mention, key):
+            return None
+        for reading in readings(reader, mention, key):
+            if reading.candidates and (match := self._match(reading, mention, around)):
+                return match
+        return None
+
+    def _find_near(
+        self,
+        reader: IndexReader,
+        mentions: Sequence[str],
+        arounds: Sequence[set[str]],
+        found: list[EncyclopediaMatch | None],
+    ) -> None:
+        """Look for misspelt titles in place of what was not found, all at once."""
+        names = {
+            place: name
+            for place, match in enumerate(found)
+            if match is None and is_hashed(squash(name := normalise_title(mentions[place])))
+        }
+        for (place, name), numbers in zip(
+            names.items(), self._index.near(list(map(squash, names.values()))), strict=True
+        ):
+            if numbers:
+                candidates = [Candidate(TITLE, reader.article(number)) for number in numbers]
+                found[place] = self._match(Reading("near", name, candidates), mentions[place], arounds[place])
+
+    def _match(self, reading: Reading, mention: str, around: set[str]) -> EncyclopediaMatch | None:
+        rule = _BY_WAY.get(reading.way)
+        if rule is not None and rule not in self.rules:
+            return None
+        best = best_candidate(reading, mention, around)
+        if best is None:
+            return None
+        article = best.article
+        if rule is None:
+            rule = "exact" if article.title == mention else _BY_HOW[best.how]
+            if rule not in self.rules:
+                return None
+        return EncyclopediaMatch(mention, article.title, article.text, rule, article.source)
+
+
+def readings(reader: IndexReader, mention: str, key: str) -> Iterator[Reading]:
+    """Yield the ways to read a mention, the most trusted first.
+
+    Args:
+        reader: of the index.
+        mention: as written.
+        key: the same, normalised.
+    """
+    yield Reading("whole", key, reader.candidates(NAME, key))
+    split = normalise_title(split_hashtag(mention))
+    if split != key:
+        yield Reading("split", split, reader.candidates(NAME, split))
+    squashed = squash(key)
+    joined = reader.candidates(SQUASHED, squashed)
+    yield Reading("joined", squashed, joined + reader.candidates(NAME, squashed) if squashed != key else joined)
+    if squashed == key:
+        for bare in without_affixes(key):
+            yield Reading("affix", bare, reader.candidates(SQUASHED, bare) + reader.candidates(NAME, bare))
+    if 2 <= len(squashed) <= 6:
+        yield Reading("initials", key, reader.candidates(INITIALS, squashed))
+    for name in dict.fromkeys((key, split)):
+        yield Reading("short", name, reader.candidates(SHORT, name))
+
+
+def is_too_common(mention: str, key: str) -> bool:
+    """Tell whether a mention is a stop word, a number or a single letter."""
+    if len(key) < 2 or key.replace(" ", "").isdigit():
+        return True
+    return key in STOP_WORDS and not mention.lstrip("#@").isupper()
+
+
+def default_cache_dir() -> Path:
+    """Return where this package keeps what it computed: `HF_MNER_CACHE`, or `hf_mner` in the Hub's home folder."""
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(os.environ.get("HF_MNER_CACHE") or Path(HF_HOME) / "hf_mner")
