@@ -10,6 +10,7 @@ are counted. The program fails if a file is damaged, more than a batch is lost, 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import re
@@ -140,13 +141,16 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     whole = Trial(folder / "whole", options)
     whole_s, _ = whole.run()
     start_s, _ = whole.run()  # with nothing left to do
-    apart = []
-    for number in range(options.kills):
+    apart: list[dict[str, Any]] = []
+    for number in itertools.count():
+        if len(apart) == options.kills:
+            break
         trial = Trial(folder / f"apart-{number}", options)
         killed = trial.kill(generator.uniform(0, whole_s))
-        apart.append({**killed, **trial.complete(kills=1)})
+        if killed["finished_after"] < options.items:  # else the kill came too late
+            apart.append({**killed, **trial.complete(kills=1)})
     chain = Trial(folder / "chain", options)
-    part_s = 2 * (whole_s - start_s) / options.kills
+    part_s = 1.5 * (whole_s - start_s) / options.kills  # so that some work is left after the last
     kills = [chain.kill(start_s + generator.uniform(0, part_s)) for _ in range(options.kills)]
     times = {"whole_s": round(whole_s, 3), "start_s": round(start_s, 3)}
     return {**times, "apart": apart, "chain": {"kills": kills, **chain.complete(options.kills)}}
