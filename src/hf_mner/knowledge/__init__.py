@@ -3,8 +3,16 @@
 from hf_mner.knowledge.auxiliary import AuxiliaryKnowledge, load_prompt
 from hf_mner.knowledge.base import KnowledgeSource, add_knowledge, entity_mentions, knowledge_map
 from hf_mner.knowledge.captions import ImageCaptioner
+from hf_mner.knowledge.classification import ImageClassifier
 from hf_mner.knowledge.encyclopedia import Encyclopedia, EncyclopediaMatch, normalise_title
+from hf_mner.knowledge.objects import ObjectDetector
+from hf_mner.knowledge.ocr import OcrText
+from hf_mner.knowledge.onnx_detectors import OnnxDetector
+from hf_mner.knowledge.regions import RegionCaptioner, RegionSimilarity
+from hf_mner.knowledge.segments import SegmentationObjects
 from hf_mner.knowledge.similarity import CaptionSimilarity, ClipSimilarity
+from hf_mner.knowledge.vinvl import VinvlObjects
+from hf_mner.knowledge.vinvl_files import read_vinvl
 
 __all__ = [
     "AuxiliaryKnowledge",
@@ -13,10 +21,19 @@ __all__ = [
     "Encyclopedia",
     "EncyclopediaMatch",
     "ImageCaptioner",
+    "ImageClassifier",
     "KnowledgeSource",
+    "ObjectDetector",
+    "OcrText",
+    "OnnxDetector",
+    "RegionCaptioner",
+    "RegionSimilarity",
+    "SegmentationObjects",
+    "VinvlObjects",
     "add_knowledge",
     "entity_mentions",
     "knowledge_map",
     "load_prompt",
     "normalise_title",
+    "read_vinvl",
 ]

@@ -91,7 +91,7 @@ class VinvlObjects:
         boxes, size = found.boxes, found.image_size
         if (known := example.get("image_size")) is not None:
             width, height = known
-            boxes, size = boxes * [width / size[0], height / size[1]] * 2, (width, height)
+            boxes, size = boxes * ([width / size[0], height / size[1]] * 2), (width, height)
         return as_objects(boxes, found.scores, self._names(found), size, self.max_objects)
 
     def _names(self, found: VinvlDetections) -> Sequence[str]:
