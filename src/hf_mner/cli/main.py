@@ -1,4 +1,4 @@
-"""`hf-mner`: predict, train, sweep, evaluate, compact, card, data; each command imports what it needs."""
+"""`hf-mner`: predict, train, sweep, evaluate, compact, card, data, knowledge; each command imports what it needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from .data import app as data_app
 from .evaluate import evaluate
+from .knowledge import app as knowledge_app
 from .predict import predict
 from .publish import card, compact
 from .sweep import sweep
@@ -26,6 +27,7 @@ app.command()(evaluate)
 app.command()(compact)
 app.command()(card)
 app.add_typer(data_app, name="data")
+app.add_typer(knowledge_app, name="knowledge")
 
 
 def run() -> None:

@@ -10,6 +10,7 @@ may use a file at the same time if they run on one machine. Machines that share 
 their own, because SQLite's write-ahead log needs shared memory; `KnowledgeStore.merge` joins them.
 """
 
+from .building import fill_store
 from .keys import example_keys
 from .knowledge_store import KnowledgeStore, StoredItems
 from .records import SourceRecord, describe_source, make_record
@@ -23,5 +24,6 @@ __all__ = [
     "StoredItems",
     "describe_source",
     "example_keys",
+    "fill_store",
     "make_record",
 ]

@@ -60,6 +60,8 @@ def _digest_file(example: MnerExample) -> bytes | None:
 def _digest_pixels(example: MnerExample) -> bytes:
     try:
         image = load_rgb_image(example["image"])
-    except (ValueError, OSError) as error:
-        raise type(error)(f"Example {example.get('id')!r}: {error}") from error
+    except (ValueError, TypeError, OSError) as error:
+        kinds = (ValueError, TypeError, FileNotFoundError, OSError)
+        kind = next(kind for kind in kinds if isinstance(error, kind))
+        raise kind(f"Example {example.get('id')!r}: {error}") from error
     return hashlib.sha256(f"{image.width} {image.height} ".encode() + image.tobytes()).digest()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 from hf_mner.data.schema import MnerExample
-from hf_mner.knowledge.base import KnowledgeSource, SourceIdentity
+from hf_mner.knowledge.base import KnowledgeSource
 
 from .filling import Filling
 from .keys import example_keys
@@ -66,31 +66,9 @@ class Stored:
         self.record = source if isinstance(source, SourceRecord) else describe_source(source)
         self.source, self.store, self.batch_size = source, store, batch_size
         self.compute, self.on_progress = compute, on_progress
-
-    @property
-    def column(self) -> str:
-        """The source's."""
-        return self.record.column
-
-    @property
-    def needs_entities(self) -> bool:
-        """The source's."""
-        return self.record.needs_entities
-
-    @property
-    def identity(self) -> SourceIdentity:
-        """The source's."""
-        return self.record.identity
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The source's."""
-        return self.record.reads
-
-    @property
-    def lacks(self) -> Callable[[MnerExample], bool] | None:
-        """The source's, None if it has none."""
-        return getattr(self.source, "lacks", None)
+        self.column, self.needs_entities = self.record.column, self.record.needs_entities
+        self.identity, self.reads = self.record.identity, self.record.reads
+        self.lacks: Callable[[MnerExample], bool] | None = getattr(source, "lacks", None)
 
     def __call__(self, examples: Sequence[MnerExample]) -> list[Any]:
         """Return the answer for each example, from the store or computed and stored.

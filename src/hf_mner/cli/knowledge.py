@@ -1,0 +1,248 @@
+"""`hf-mner knowledge`: fill a knowledge store, see what it holds, and exchange it with files and data sets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .examples import read_examples
+from .options import DataDir, Granularity
+from .predict import OnError
+from .progress import ProgressLines
+
+if TYPE_CHECKING:
+    from hf_mner.data.schema import MnerExample
+    from hf_mner.knowledge.base import KnowledgeSource
+    from hf_mner.knowledge.store import KnowledgeStore, SourceRecord, StoredItems
+
+app = typer.Typer(no_args_is_help=True, help="Compute knowledge once and keep it in a store.")
+StorePath = Annotated[Path, typer.Argument(help="File of the store, such as knowledge.sqlite.")]
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a data set (see `hf-mner data list`), your own folder of BIO files, or a .jsonl of posts."
+    ),
+]
+Splits = Annotated[
+    list[str] | None, typer.Option("--split", help="Read this split only (may be repeated).", show_default=False)
+]
+Joined = Annotated[
+    list[str] | None,
+    typer.Option(help="Join this published knowledge, such as blip2_captions (may be repeated).", show_default=False),
+]
+SourceName = Annotated[str, typer.Option("--source", help="Kind, column, model or number, see `inspect`.")]
+
+
+@app.command()
+def build(
+    store: StorePath,
+    data: Data,
+    source: Annotated[
+        list[str] | None, typer.Option(help="A source to ask (may be repeated).", show_default=False)
+    ] = None,
+    sources: Annotated[
+        Path | None, typer.Option(help="YAML file with a list of sources, or a recipe with `sources`.")
+    ] = None,
+    split: Splits = None,
+    data_dir: DataDir = None,
+    joined: Joined = None,
+    granularity: Granularity = "coarse",
+    batch_size: Annotated[int, typer.Option(min=1, help="Items computed, and at most lost by a kill, at once.")] = 8,
+    on_error: Annotated[
+        OnError, typer.Option(help="What a post does whose image cannot be read: stop, or be reported and skipped.")
+    ] = "raise",
+) -> None:
+    """Let sources say what they know of each post, and keep it; run again, it goes on where it was stopped."""
+    from hf_mner.knowledge.store import KnowledgeStore
+
+    opened = open_sources(read_specs(source, sources), data_dir)
+    examples = read_examples(data, data_dir, split, joined, granularity, on_error)
+    with KnowledgeStore(store) as filled:
+        build_store(filled, opened, examples, batch_size, on_error)
+
+
+@app.command()
+def inspect(
+    store: StorePath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as a pipe gets it.")] = False,
+) -> None:
+    """List the sources of a store: model, revision, prompt, items, size and times."""
+    from hf_mner.knowledge.store import KnowledgeStore
+
+    with KnowledgeStore(store, create=False) as opened:
+        rows = [describe(number, held) for number, held in enumerate(opened.sources(), start=1)]
+    if as_json or not sys.stdout.isatty():
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        print_table(rows)
+
+
+@app.command()
+def export(
+    store: StorePath,
+    data: Data,
+    output: Annotated[Path, typer.Argument(help="File to write, .jsonl or .parquet.")],
+    source: SourceName,
+    split: Splits = None,
+    data_dir: DataDir = None,
+    joined: Joined = None,
+) -> None:
+    """Write what a source said of each post, with where it is from."""
+    from hf_mner.knowledge.store import KnowledgeStore, exchange
+
+    exchange.check_format(output)
+    with KnowledgeStore(store, create=False) as opened:
+        record = exchange.find_source(opened, source)
+        examples = read_examples(data, data_dir, split, joined)
+        count = exchange.write_rows(exchange.export_rows(opened, record, examples), output)
+    typer.echo(f"{output}: {count} of {len(examples)} posts, from {record.name}.")
+
+
+@app.command("import")
+def import_values(
+    store: StorePath,
+    data: Data,
+    values: Annotated[
+        Path | None,
+        typer.Option(help=".jsonl or .parquet with `id` and `value`; default: the knowledge that DATA has itself."),
+    ] = None,
+    part: Annotated[str | None, typer.Option(help="What the values are, such as caption.")] = None,
+    source: Annotated[str | None, typer.Option(help="Kind of source that made them, such as ImageCaptioner.")] = None,
+    model: Annotated[str, typer.Option(help="Its model.")] = "",
+    revision: Annotated[str, typer.Option(help="Revision of the model.")] = "",
+    prompt: Annotated[str, typer.Option(help="Version of the prompt.")] = "",
+    settings: Annotated[str, typer.Option(help="Other settings, as JSON.")] = "{}",
+    reads: Annotated[
+        list[str] | None, typer.Option(help="Part of a post that it read, such as image (may be repeated).")
+    ] = None,
+    split: Splits = None,
+    data_dir: DataDir = None,
+    joined: Joined = None,
+) -> None:
+    """Take over published knowledge, or what `export` wrote (which says itself where it is from)."""
+    from hf_mner.knowledge.store import KnowledgeStore, exchange
+
+    identity = {"source": source, "model": model, "revision": revision, "prompt": prompt, "settings": settings}
+    record = make_source(part, identity, reads)
+    rows = exchange.read_rows(values) if values is not None else None
+    if record is None and rows is None:
+        raise ValueError(
+            "Without `--values` nothing says where the knowledge is from; give --part, --source, --reads."
+        )
+    examples = read_examples(data, data_dir, split, joined)
+    with KnowledgeStore(store) as opened:
+        if rows is not None:
+            imported = exchange.import_rows(opened, rows, examples, record)
+        elif record is not None:
+            imported = exchange.import_column(opened, record, examples)
+    typer.echo(
+        f"{store}: {imported.new} new items, {imported.held} held already, {imported.without_image} left out because"
+        f" their image is missing, {imported.unknown_ids} of ids that the data lacks."
+    )
+
+
+@app.command()
+def merge(store: StorePath, other: Annotated[Path, typer.Argument(help="The store to take over.")]) -> None:
+    """Take over what another store holds, say that of another machine."""
+    from hf_mner.knowledge.store import KnowledgeStore
+
+    with KnowledgeStore(store) as opened:
+        typer.echo(f"{store}: {opened.merge(other)} new items from {other}.")
+
+
+def build_store(
+    store: KnowledgeStore,
+    sources: list[KnowledgeSource],
+    examples: list[MnerExample],
+    batch_size: int,
+    on_error: OnError,
+) -> None:
+    """Fill a store, with progress on standard error and one line of result for each source."""
+    from hf_mner.knowledge.store import describe_source
+    from hf_mner.knowledge.store.building import fill_store, find_unreadable
+
+    unreadable = find_unreadable(store, examples) if on_error == "skip" else {}
+    for reason in unreadable.values():
+        typer.echo(f"skipped: {reason}", err=True)
+    readable = [example for place, example in enumerate(examples) if place not in unreadable]
+    progress = ProgressLines()
+    fill_store(store, sources, readable, batch_size, progress)
+    for line in progress.results([describe_source(source).name for source in sources]):
+        typer.echo(line)
+    if unreadable:
+        typer.echo(f"{len(unreadable)} of {len(examples)} posts skipped.", err=True)
+
+
+def read_specs(names: list[str] | None, file: Path | None) -> list[Any]:
+    """Return the sources that the options and the file name, those of the file first.
+
+    Raises:
+        ValueError: if there is none, or the file holds no list of sources.
+    """
+    specs: Any = []
+    if file is not None:
+        import yaml
+
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        specs = content.get("sources") if isinstance(content, dict) else content
+        if not isinstance(specs, list):
+            raise ValueError(f"{file} holds no list of sources; give a list, or a mapping with the key `sources`.")
+    specs = [*specs, *(names or [])]
+    if not specs:
+        raise ValueError("No source is named; give `--source` or `--sources FILE`.")
+    return specs
+
+
+def open_sources(specs: list[Any], data_dir: Path | None) -> list[KnowledgeSource]:
+    """Open the sources that specifications stand for."""
+    from hf_mner.knowledge.registry import open_sources as open_registered
+
+    return open_registered(specs, data_dir=data_dir)
+
+
+def make_source(part: str | None, identity: dict[str, str | None], reads: list[str] | None) -> SourceRecord | None:
+    """Return what the options say of a source, None if they say nothing.
+
+    Raises:
+        ValueError: if they say only some of what is needed.
+    """
+    given = {"--part": part, "--source": identity["source"], "--reads": reads}
+    if not any(given.values()):
+        return None
+    if lacking := [name for name, value in given.items() if not value]:
+        raise ValueError(f"Where the knowledge is from is not known without {', '.join(lacking)}; give it, too.")
+    from hf_mner.knowledge.store import make_record
+
+    return make_record(part or "", identity, reads or (), needs_entities="entities" in (reads or ()))
+
+
+def describe(number: int, held: StoredItems) -> dict[str, Any]:
+    """Return what `inspect` shows of a source; times in UTC."""
+    times = {"oldest": held.oldest, "newest": held.newest}
+    return {
+        "number": number,
+        "part": held.source.column,
+        **held.source.identity,
+        "reads": list(held.source.reads),
+        "items": held.items,
+        "bytes": held.bytes,
+        **{name: datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds") for name, time in times.items()},
+    }
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Print the sources for a reader."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    names = ("number", "part", "source", "model", "revision", "prompt", "reads", "items", "bytes", "newest")
+    table = Table(*names, expand=False)
+    for row in rows:
+        table.add_row(*(escape(", ".join(row[name]) if name == "reads" else str(row[name])) for name in names))
+    Console().print(table)

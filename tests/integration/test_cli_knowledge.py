@@ -1,0 +1,180 @@
+"""`hf-mner knowledge`: build, inspect, export, import and merge, with sources that need no model."""
+
+import json
+import sys
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from hf_mner.cli import knowledge, main
+from hf_mner.cli.examples import read_examples
+from hf_mner.cli.progress import format_seconds, progress_line
+from hf_mner.knowledge.store import KnowledgeStore, Progress
+
+IDENTITY = {"source": "Shade", "model": "m", "revision": "1", "prompt": "", "settings": "{}"}
+
+
+class Shade:
+    """Says what the first pixel of the image is."""
+
+    column, needs_entities, identity, reads = "caption", False, IDENTITY, ("image",)
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, examples):
+        from hf_mner.knowledge.image_text_models import rgb_image
+
+        self.asked += [example["id"] for example in examples]
+        return [
+            f"shade {rgb_image(example).getpixel((0, 0))[0]}" if example["image"] else None for example in examples
+        ]
+
+
+class Echo:
+    """Reads what `Shade` wrote."""
+
+    column, needs_entities, reads = "auxiliary", False, ("tokens", "caption")
+    identity = {**IDENTITY, "source": "Echo"}
+
+    def __call__(self, examples):
+        return [f"{example['tokens'][0]}: {example['knowledge']['caption']}" for example in examples]
+
+
+@pytest.fixture
+def posts(tmp_path):
+    """Write posts of three kinds: with an image, with the same image, without one."""
+    Image.new("RGB", (3, 3), (7, 0, 0)).save(tmp_path / "seven.png")
+    lines = [
+        {"id": "a", "text": "Hello there", "image": "seven.png"},
+        {"id": "b", "tokens": ["Bye"], "image": "seven.png"},
+        {"id": "c", "text": "No image"},
+    ]
+    path = tmp_path / "posts.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+@pytest.fixture
+def shade(monkeypatch):
+    source = Shade()
+    monkeypatch.setattr(
+        knowledge, "open_sources", lambda specs, data_dir: [{"shade": source, "echo": Echo()}[s] for s in specs]
+    )
+    return source
+
+
+@pytest.fixture
+def run(tmp_path):
+    def invoke(command, *arguments):
+        done = CliRunner().invoke(
+            main.app, ["knowledge", command, str(tmp_path / "new" / "k.sqlite"), *map(str, arguments)]
+        )
+        if done.exception:
+            raise done.exception
+        return done
+
+    return invoke
+
+
+def test_build_goes_on_where_it_was_and_inspect_tells(run, posts, shade):
+    done = run("build", posts, "--source", "shade", "--source", "echo")
+    assert shade.asked == ["a", "c"]
+    first, second = done.stdout.splitlines()
+    assert first.startswith("Shade (column 'caption'): 2 items, 0 found in the store, 2 new, in 0:0")
+    assert second.startswith("Echo (column 'auxiliary'): 3 items, 0 found in the store, 3 new")
+    assert "Shade (column 'caption'): 2 of 2 items" in done.stderr
+    assert "2 items, 2 found in the store, 0 new" in run("build", posts, "--source", "shade").stdout
+    assert len(shade.asked) == 2
+    shades, echoes = json.loads(run("inspect").stdout)
+    assert {"number": 1, "part": "caption", **IDENTITY, "reads": ["image"], "items": 2}.items() <= shades.items()
+    assert shades["oldest"] <= shades["newest"]
+    assert echoes["items"] == 3
+
+
+def test_a_file_names_sources(tmp_path, run, posts, shade):
+    (tmp_path / "recipe.yaml").write_text("dataset: twitter2017\nsources: [shade]\n")
+    run("build", posts, "--sources", tmp_path / "recipe.yaml", "--source", "echo")
+    assert len(json.loads(run("inspect").stdout)) == 2
+    (tmp_path / "recipe.yaml").write_text("dataset: twitter2017\n")
+    with pytest.raises(ValueError, match=r"recipe.yaml holds no list of sources; give a list, or .* `sources`"):
+        run("build", posts, "--sources", tmp_path / "recipe.yaml")
+    with pytest.raises(ValueError, match="No source is named; give `--source` or `--sources FILE`"):
+        run("build", posts)
+
+
+def test_an_unreadable_image_stops_or_is_skipped(tmp_path, run, posts, shade):
+    (tmp_path / "seven.png").write_bytes(b"no image")
+    posts.write_text(posts.read_text() + '\n{"id": "d", "text": "gone", "image": "absent.png"}')
+    with pytest.raises(ValueError, match="Example 'a': Image .*seven.png cannot be decoded"):
+        run("build", posts, "--source", "shade")
+    done = run("build", posts, "--source", "shade", "--on-error", "skip")
+    assert shade.asked == ["c"]
+    assert "skipped: Example 'a'" in done.stderr
+    assert "skipped: Example 'd'" in done.stderr
+    assert "3 of 4 posts skipped." in done.stderr
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_what_is_exported_is_imported_elsewhere(tmp_path, run, posts, shade, suffix):
+    run("build", posts, "--source", "shade")
+    values = tmp_path / f"captions.{suffix}"
+    assert "2 of 3 posts, from Shade" in run("export", posts, values, "--source", "caption").stdout
+    (tmp_path / "new" / "k.sqlite").rename(tmp_path / "first.sqlite")
+    done = run("import", posts, "--values", values)
+    assert "1 new items, 1 held already, 0 left out because their image is missing, 0 of ids" in done.stdout
+    assert "k.sqlite: 1 new items from" in run("merge", tmp_path / "first.sqlite").stdout  # what is said of no image
+    run("build", posts, "--source", "shade")
+    assert shade.asked == ["a", "c"]
+
+
+def test_published_knowledge_is_imported(tmp_path, run, shade):
+    image = tmp_path / "one.png"
+    Image.new("RGB", (3, 3)).save(image)
+    post = {"id": "a", "text": "Hello", "image": "one.png", "knowledge": {"caption": "published"}}
+    (tmp_path / "posts.jsonl").write_text(json.dumps(post))
+    given = ["--part", "caption", "--source", "Shade", "--model", "m", "--revision", "1"]
+    with pytest.raises(ValueError, match="not known without --reads; give it, too"):
+        run("import", tmp_path / "posts.jsonl", *given)
+    with pytest.raises(ValueError, match="give --part, --source, --reads"):
+        run("import", tmp_path / "posts.jsonl")
+    run("import", tmp_path / "posts.jsonl", *given, "--reads", "image")
+    del post["knowledge"]
+    (tmp_path / "posts.jsonl").write_text(json.dumps(post))
+    assert "1 items, 1 found" in run("build", tmp_path / "posts.jsonl", "--source", "shade").stdout
+    assert not shade.asked
+
+
+def test_errors_are_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["hf-mner", "knowledge", "inspect", str(tmp_path / "absent.sqlite")])
+    with pytest.raises(SystemExit):
+        main.run()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("hf-mner: Knowledge store '")
+    assert "does not exist" in line
+
+
+def test_a_folder_and_its_splits_are_read(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.txt").write_text(f"{name} O\nParis B-LOC\n")
+    assert [row["tokens"][0] for row in read_examples(str(tmp_path), None)] == ["train", "test"]
+    (row,) = read_examples(str(tmp_path), None, ["test"])
+    assert row["tokens"] == ["test", "Paris"]
+    with pytest.raises(ValueError, match="folder has no split 'dev'; it has train, test"):
+        read_examples(str(tmp_path), None, ["dev"])
+    with pytest.raises(ValueError, match="is a file of posts, which has no splits"):
+        read_examples("posts.jsonl", None, ["test"])
+
+
+def test_progress_tells_rate_and_rest():
+    assert progress_line("Shade", Progress(10, 0, 100), 5.0) == "Shade: 10 of 100 items"
+    assert progress_line("Shade", Progress(10, 20, 100), 5.0) == "Shade: 30 of 100 items, 4.0 items/s, 0:18 left"
+    assert [format_seconds(seconds) for seconds in (7.4, 65, 3725)] == ["0:07", "1:05", "1:02:05"]
+
+
+def test_a_table_is_printed_for_readers(tmp_path, shade, posts, run, capsys):
+    run("build", posts, "--source", "shade")
+    with KnowledgeStore(tmp_path / "new" / "k.sqlite") as store:
+        knowledge.print_table([knowledge.describe(1, held) for held in store.sources()])
+    assert "Shade" in capsys.readouterr().out
