@@ -29,6 +29,7 @@ from .index import (
     ARTICLE_KEY,
     ARTICLES,
     DIRECTORY_FILE,
+    FORM_MASK,
     FORMAT_VERSION,
     MAX_POSTINGS,
     META,
@@ -36,6 +37,7 @@ from .index import (
     NEAR_FILE,
     POSTING,
     TITLE,
+    WHOLE,
     EncyclopediaIndex,
     encode_article,
     open_environment,
@@ -45,8 +47,8 @@ from .near_names import directory_bits, index_entries
 
 logger = logging.getLogger(__name__)
 
-ENTRY = np.dtype([("name", "<u8"), ("renown", "<u8"), ("number", "<u4"), ("kind", "u1")])
-REFERENCE = np.dtype([("target", "<u8"), ("name", "<u8"), ("kind", "u1")])  # a name that leads to another title
+ENTRY = np.dtype([("name", "<u8"), ("renown", "<u8"), ("number", "<u4"), ("how", "u1")])
+REFERENCE = np.dtype([("target", "<u8"), ("name", "<u8"), ("how", "u1")])  # a name that leads to another title
 RUN_TYPES: dict[str, Any] = {"entries": ENTRY, "references": REFERENCE, "near": np.dtype("<u8")}
 RANGE_ROWS = 1_000_000  # rows that are merged at once, about
 MAX_RANGES = 256
@@ -178,7 +180,7 @@ class IndexBuild:
         stored = [indexed(article, self.settings) for article in kept]
         self._write_run(run, "entries", list(article_entries(kept, stored, first)))
         self._write_run(run, "references", [reference for article in batch for reference in references(article)])
-        near = near_names(kept, first)
+        near = near_names(stored, first)
         self._write_run(run, "near", index_entries(list(near.values()), list(near)))
         with self._env.begin(write=True) as transaction:
             for place, article in enumerate(stored):
@@ -228,7 +230,7 @@ class IndexBuild:
         for part in range(self.state["joined"], len(self._bounds) - 1):
             references_ = self._range("references", part, range(self.state["runs"]))
             titles = self._range("entries", part, range(self.state["runs"]))
-            titles = titles[titles["kind"] == TITLE]
+            titles = titles[titles["how"] == WHOLE | TITLE]
             places = np.searchsorted(titles["name"], references_["target"])
             places = np.minimum(places, max(len(titles) - 1, 0))
             is_found = (
@@ -236,7 +238,7 @@ class IndexBuild:
             )
             joined = np.zeros(int(is_found.sum()), ENTRY)
             target = titles[places[is_found]]
-            joined["name"], joined["kind"] = references_["name"][is_found], references_["kind"][is_found]
+            joined["name"], joined["how"] = references_["name"][is_found], references_["how"][is_found]
             joined["renown"], joined["number"] = target["renown"], target["number"]
             self._write_run(self.state["runs"] + part, "entries", joined)
             with self._env.begin(write=True) as transaction:
@@ -255,7 +257,8 @@ class IndexBuild:
             pieces.append(np.array(rows[begin:end]))
         merged = np.concatenate(pieces) if pieces else np.empty(0, RUN_TYPES[what])
         if what == "entries":
-            return merged[np.lexsort((merged["number"], merged["kind"], ~merged["renown"], merged["name"]))]
+            forms = merged["how"] & FORM_MASK
+            return merged[np.lexsort((merged["number"], merged["how"], ~merged["renown"], forms, merged["name"]))]
         return merged[np.argsort(first_field(merged), kind="stable")]
 
     def _merge_near(self) -> None:
@@ -311,15 +314,21 @@ def grouped(entries: NDArray[Any]) -> Iterator[tuple[bytes, bytes]]:
     starts = np.flatnonzero(np.r_[True, entries["name"][1:] != entries["name"][:-1]])
     keys = entries["name"][starts].astype(">u8").tobytes()
     ends = [*starts[1:].tolist(), len(entries)]
-    postings = np.empty(len(entries), [("number", "<u4"), ("kind", "u1")])
-    postings["number"], postings["kind"] = entries["number"], entries["kind"]
-    packed = postings.tobytes()
-    size = POSTING.size
+    postings = np.empty(len(entries), [("number", "<u4"), ("how", "u1")])
+    postings["number"], postings["how"] = entries["number"], entries["how"]
+    packed, size = postings.tobytes(), POSTING.size
     for place, (start, end) in enumerate(zip(starts.tolist(), ends, strict=True)):
         value = packed[start * size : end * size]
-        if end - start > 1:
-            first: dict[bytes, bytes] = {}
-            for at in range(0, len(value), size):
-                first.setdefault(value[at : at + 4], value[at : at + size])
-            value = b"".join(list(first.values())[:MAX_POSTINGS])
-        yield keys[place * 8 : place * 8 + 8], value
+        yield keys[place * 8 : place * 8 + 8], value if end - start == 1 else pruned(value)
+
+
+def pruned(postings: bytes) -> bytes:
+    """Return postings with each article once in a form, at most `MAX_POSTINGS` of each form."""
+    kept: dict[tuple[int, int], bytes] = {}
+    counts: dict[int, int] = {}
+    for number, how in POSTING.iter_unpack(postings):
+        form = how & FORM_MASK
+        if (number, form) not in kept and counts.get(form, 0) < MAX_POSTINGS:
+            kept[number, form] = POSTING.pack(number, how)
+            counts[form] = counts.get(form, 0) + 1
+    return b"".join(kept.values())

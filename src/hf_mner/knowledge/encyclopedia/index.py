@@ -20,11 +20,13 @@ FORMAT_VERSION = 1
 MAP_SIZE = 1 << 40  # bytes of address space, not of disk; an index may grow up to it
 META, ARTICLES, NAMES = b"meta", b"articles", b"names"
 NEAR_FILE, DIRECTORY_FILE = "near_names.npy", "near_names_directory.npy"
-MAX_POSTINGS = 64  # articles kept under one name, the best-known ones
+MAX_POSTINGS = 64  # articles kept under one form of a name, the best-known ones
 MAX_CANDIDATES = 16  # of these, how many a look-up compares with the context
 
-NAME, SQUASHED, INITIALS, SHORT = b"n", b"s", b"i", b"e"  # the kinds of keys in `NAMES`
-TITLE, ALIAS, REDIRECT, MEANING = range(4)  # how an article got a name
+# How an article has a name: the form of the name, and how the article got it.
+WHOLE, JOINED, INITIALS, SHORT = range(0, 16, 4)
+TITLE, ALIAS, REDIRECT, MEANING = range(4)
+FORM_MASK, ORIGIN_MASK = 0b1100, 0b0011
 
 ARTICLE_HEAD = struct.Struct("<BQ")
 POSTING = struct.Struct("<IB")
@@ -41,7 +43,8 @@ class IndexedArticle(NamedTuple):
         title: its title.
         text: its first sentences.
         source: where the record is from, or `""`.
-        words: the content words of the text, between spaces.
+        key: the title without its closing parenthesis, normalised.
+        words: the content words of the text, joined by spaces.
         renown: larger is more likely meant, see `hf_mner.knowledge.encyclopedia.indexed_articles.renown`.
         is_minor: from a source that lists names without regard to renown.
         is_doubtful: counts only with a word of context in common.
@@ -50,6 +53,7 @@ class IndexedArticle(NamedTuple):
     title: str
     text: str
     source: str
+    key: str
     words: str
     renown: int
     is_minor: bool
@@ -59,7 +63,7 @@ class IndexedArticle(NamedTuple):
 class Candidate(NamedTuple):
     """An article that has a name, and how it got it: `TITLE`, `ALIAS`, `REDIRECT` or `MEANING`."""
 
-    how: int
+    origin: int
     article: IndexedArticle
 
 
@@ -117,7 +121,7 @@ class EncyclopediaIndex:
 
 
 class IndexReader:
-    """Reads names and articles; what it read once it keeps.
+    """Reads names and articles.
 
     Args:
         get_name: returns the packed postings of a name's key, or None.
@@ -126,21 +130,24 @@ class IndexReader:
 
     def __init__(self, get_name: Callable[[bytes], Any], get_article: Callable[[bytes], Any]):
         self._get_name, self._get_article = get_name, get_article
-        self._known: dict[bytes, list[Candidate]] = {}
 
-    def candidates(self, kind: bytes, key: str) -> list[Candidate]:
-        """Return the best-known articles that have a name, at most `MAX_CANDIDATES`, the best-known first.
+    def postings(self, name: str) -> bytes:
+        """Return who has a normalised name, in whatever form, packed for `candidates`; empty if nobody has it."""
+        return self._get_name(name_key(name)) or b""
+
+    def candidates(self, postings: bytes, *forms: int) -> list[Candidate]:
+        """Return the best-known articles that have a name in one of some forms, at most `MAX_CANDIDATES` of each.
 
         Args:
-            kind: `NAME` for normalised names, `SQUASHED` for those without spaces, `INITIALS`, `SHORT`.
-            key: see `hf_mner.knowledge.encyclopedia.names`.
+            postings: see `postings`.
+            forms: `WHOLE`: it is a name; `JOINED`: a name without its spaces; `INITIALS`; `SHORT`: the end of a title.
         """
-        name = name_key(kind, key)
-        found = self._known.get(name)
-        if found is None:
-            packed = self._get_name(name)
-            postings = POSTING.iter_unpack(packed[: MAX_CANDIDATES * POSTING.size]) if packed else ()
-            found = self._known[name] = [Candidate(how, self.article(number)) for number, how in postings]
+        found: list[Candidate] = []
+        for form in forms:
+            numbers = [
+                (number, how & ORIGIN_MASK) for number, how in POSTING.iter_unpack(postings) if how & FORM_MASK == form
+            ]
+            found += [Candidate(origin, self.article(number)) for number, origin in numbers[:MAX_CANDIDATES]]
         return found
 
     def article(self, number: int) -> IndexedArticle:
@@ -183,28 +190,28 @@ def open_environment(folder: Path, readonly: bool) -> lmdb.Environment:
         raise ValueError(f"{folder}/data.mdb is no whole LMDB file ({error}); build the index again.") from error
 
 
-def name_number(kind: bytes, key: str) -> int:
+def name_number(name: str) -> int:
     """Return the number under which a name is kept: 64 bits of a hash, so that all names take the same space.
 
     Two of 50 million names share a number with a probability of about 1 in 15,000.
     """
-    return xxhash.xxh3_64_intdigest(kind + key.encode())
+    return xxhash.xxh3_64_intdigest(name.encode())
 
 
-def name_key(kind: bytes, key: str) -> bytes:
+def name_key(name: str) -> bytes:
     """Return `name_number` as the bytes of a database key."""
-    return xxhash.xxh3_64_digest(kind + key.encode())
+    return xxhash.xxh3_64_digest(name.encode())
 
 
 def encode_article(article: IndexedArticle) -> bytes:
     """Return an article as bytes."""
     flags = IS_MINOR * article.is_minor + IS_DOUBTFUL * article.is_doubtful
-    texts = (article.title, article.text, article.source, article.words)
+    texts = (article.title, article.text, article.source, article.key, article.words)
     return ARTICLE_HEAD.pack(flags, article.renown) + "\0".join(text.replace("\0", " ") for text in texts).encode()
 
 
 def decode_article(value: bytes) -> IndexedArticle:
     """Undo `encode_article`."""
     flags, renown = ARTICLE_HEAD.unpack_from(value)
-    title, text, source, words = value[ARTICLE_HEAD.size :].decode().split("\0")
-    return IndexedArticle(title, text, source, words, renown, bool(flags & IS_MINOR), bool(flags & IS_DOUBTFUL))
+    title, text, source, key, words = value[ARTICLE_HEAD.size :].decode().split("\0")
+    return IndexedArticle(title, text, source, key, words, renown, bool(flags & IS_MINOR), bool(flags & IS_DOUBTFUL))

@@ -9,12 +9,12 @@ from .articles import Article
 from .index import (
     ALIAS,
     INITIALS,
+    JOINED,
     MEANING,
-    NAME,
     REDIRECT,
     SHORT,
-    SQUASHED,
     TITLE,
+    WHOLE,
     IndexedArticle,
     name_number,
 )
@@ -56,7 +56,8 @@ def indexed(article: Article, settings: IndexSettings) -> IndexedArticle:
         title=article.title,
         text=text,
         source=article.source,
-        words=f" {' '.join(sorted(content_words(text)))} ",
+        key=normalise_title(without_parenthesis(article.title)),
+        words=" ".join(sorted(content_words(text))),
         renown=renown(article),
         is_minor=is_minor,
         is_doubtful=is_minor and (" " not in key or not names_title(key, article.text)),
@@ -76,48 +77,46 @@ def renown(article: Article) -> int:
 def article_entries(
     articles: Sequence[Article], stored: Sequence[IndexedArticle], first: int
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the rows (name, renown, number, kind) of all names of some articles."""
+    """Yield the rows (name, renown, number, how) of all names of some articles."""
     for number, (article, record) in enumerate(zip(articles, stored, strict=True), first):
         # Articles of minor sources stand behind all others under one name, so that the cut at MAX_POSTINGS hits them.
         weight = record.renown >> (record.is_minor * 8)
-        for name, kind in article_names(article):
-            yield name, weight, number, kind
+        for name, how in article_names(article, record.key):
+            yield name, weight, number, how
 
 
-def article_names(article: Article) -> Iterator[tuple[int, int]]:
-    """Yield the numbers of all names that lead to an article, with their kinds."""
-    title = normalise_title(article.title)
+def article_names(article: Article, key: str) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of all names that lead to an article, and how: form and origin."""
     bare = without_parenthesis(article.title)
-    given = {title: TITLE}
-    for name in (*article.aliases, *article.redirects, bare, *aliases_in_text(bare, article.text)):
+    given = {normalise_title(article.title): TITLE}
+    for name in (*article.aliases, *article.redirects, *aliases_in_text(bare, article.text)):
         given.setdefault(normalise_title(name), ALIAS)
+    given.setdefault(key, ALIAS)
     given.pop("", None)
-    seen = set()
-    for key, kind in given.items():
-        yield name_number(NAME, key), kind
-        if " " in key and (squashed := squash(key)) not in seen:
-            seen.add(squashed)
-            yield name_number(SQUASHED, squashed), kind
+    for name, origin in given.items():
+        yield name_number(name), WHOLE | origin
+        if " " in name:
+            yield name_number(squash(name)), JOINED | origin
     if letters := initials(bare):
-        yield name_number(INITIALS, letters), TITLE
-    for short in short_names(normalise_title(bare)):
-        yield name_number(SHORT, short), TITLE
+        yield name_number(letters), INITIALS | TITLE
+    for short in short_names(key):
+        yield name_number(short), SHORT | TITLE
 
 
 def references(article: Article) -> Iterator[tuple[int, int, int]]:
-    """Yield the rows (target, name, kind) of a redirect or a disambiguation page."""
-    targets, kind = ([article.redirect], REDIRECT) if article.redirect else (article.meanings, MEANING)
+    """Yield the rows (target, name, how) of a redirect or a disambiguation page."""
+    targets, origin = ([article.redirect], REDIRECT) if article.redirect else (article.meanings, MEANING)
     key = normalise_title(article.title)
     for target in targets:
-        number = name_number(NAME, normalise_title(target))
-        yield number, name_number(NAME, key), kind
+        number = name_number(normalise_title(target))
+        yield number, name_number(key), WHOLE | origin
         if " " in key:
-            yield number, name_number(SQUASHED, squash(key)), kind
+            yield number, name_number(squash(key)), JOINED | origin
 
 
-def near_names(articles: Sequence[Article], first: int) -> dict[int, str]:
+def near_names(articles: Sequence[IndexedArticle], first: int) -> dict[int, str]:
     """Return the titles that misspellings are compared with, without spaces, by the articles' numbers."""
-    titles = (squash(normalise_title(without_parenthesis(article.title))) for article in articles)
+    titles = (squash(article.key) for article in articles)
     return {number: title for number, title in enumerate(titles, first) if is_hashed(title)}
 
 

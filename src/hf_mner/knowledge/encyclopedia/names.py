@@ -11,6 +11,8 @@ _NOT_A_WORD = re.compile(r"[^\w]+|_+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
 _PARENTHESIS = re.compile(r"\s*\([^)]*\)$")
 _OUTER_DIGITS = re.compile(r"^\d+|\d+$")
+_ACCENTS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")  # combining marks
+_CONTENT_WORD = re.compile(r"[^\W_]{3,}")
 _IN_BRACKETS = re.compile(r"[(,;]\s*([A-Z][A-Z0-9&.]{1,8})\s*[),;]")
 _KNOWN_AS = re.compile(
     r"\b(?:known(?: professionally| simply| mononymously| collectively| commonly)? as|abbreviated(?: as| to)?"
@@ -49,14 +51,13 @@ def normalise_title(title: str) -> str:
 
 
 def drop_accents(text: str) -> str:
-    """Return the text with accented letters replaced by their base letters."""
-    parts = unicodedata.normalize("NFD", text)
-    return unicodedata.normalize("NFC", "".join(part for part in parts if not unicodedata.combining(part)))
+    """Return the text with accented letters replaced by their base letters; vowel signs of other scripts stay."""
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
 
 
 def split_hashtag(mention: str) -> str:
     """Split a mention where case changes or digits begin (`#GoldenStateWarriors` -> `#Golden State Warriors`)."""
-    return _CAMEL.sub(" ", mention)
+    return _CAMEL.sub(" ", mention) if _CAMEL.search(mention) else mention
 
 
 def squash(key: str) -> str:
@@ -128,5 +129,6 @@ def is_abbreviation(short: str, long: str) -> bool:
 
 
 def content_words(text: str) -> set[str]:
-    """Return the normalised words of a text that are longer than two letters and no stop words."""
-    return {word for word in normalise_title(text).split() if len(word) > 2} - STOP_WORDS
+    """Return the words of a text that are longer than two letters and no stop words, without case and accents."""
+    folded = text if text.isascii() else drop_accents(unicodedata.normalize("NFKC", text))
+    return set(_CONTENT_WORD.findall(folded.casefold())) - STOP_WORDS

@@ -15,19 +15,18 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from .index import TITLE, Candidate, IndexedArticle
-from .names import STOP_WORDS, content_words, normalise_title, squash, without_parenthesis
+from .names import STOP_WORDS, squash
 
 Way = Literal["whole", "split", "joined", "affix", "initials", "short", "near"]
 MIN_EDITED_WORD = 5  # letters; shorter words that differ in one are mostly other words
 MIN_JOINED_NAME = 5  # letters of a name without its spaces
 MIN_INITIALS = 3
 MIN_SHORT_NAME = 4  # letters; shorter ends of titles are initials and numbers
-TEAM_WORDS = (" team ", " club ", " franchise ")
-SPORTS = (" basketball ", " football ", " baseball ", " hockey ", " soccer ", " rugby ", " cricket ", " league ")
-ORGANISATION_WORDS = (
-    *TEAM_WORDS,
-    *(" association ", " organization ", " league ", " company ", " university ", " agency ", " party ", " union "),
-)
+TEAM_WORDS = frozenset({"team", "club", "franchise"})
+SPORTS = frozenset({"basketball", "football", "baseball", "hockey", "soccer", "rugby", "cricket", "league"})
+ORGANISATION_WORDS = TEAM_WORDS | {
+    *("association", "organization", "league", "company", "university", "agency", "party", "union"),
+}
 _LIKE_SOUNDS = {frozenset(pair) for pair in ("ck", "sz", "cs", "vw", "iy", "mn", "bp", "dt", "gj", "fv", "kq", "xs")}
 _VOWELS = frozenset("aeiouy")
 
@@ -41,11 +40,19 @@ class Reading(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """An article that a name may mean: how it has the name, and how many words its text shares with the context."""
+    """An article that a name may mean: how it got the name, and how many words its text shares with the context."""
 
-    how: int
+    origin: int
     article: IndexedArticle
     num_shared: int
+
+
+def sole_candidate(reading: Reading) -> Candidate | None:
+    """Return the article that a reading means whatever the context, None if that depends on the context."""
+    if len(reading.candidates) == 1 and reading.way == "whole":
+        (candidate,) = reading.candidates
+        return None if candidate.article.is_doubtful else candidate
+    return None
 
 
 def best_candidate(reading: Reading, mention: str, around: set[str]) -> Candidate | None:
@@ -56,19 +63,34 @@ def best_candidate(reading: Reading, mention: str, around: set[str]) -> Candidat
         mention: as written.
         around: content words of the context; those of the mention itself do not count.
     """
-    candidates = reading.candidates
-    if len(candidates) == 1 and reading.way in ("whole", "split") and not candidates[0].article.is_doubtful:
-        return candidates[0]
-    others = around - content_words(reading.name) if around else around
+    own = reading.name.split(" ")
+    others = around.difference(own)
     scored = [
-        Scored(how, article, sum(f" {word} " in article.words for word in others)) for how, article in candidates
+        Scored(origin, article, len(others.intersection(article.words.split(" "))))
+        for origin, article in reading.candidates
     ]
     accepted = ACCEPTED[reading.way](reading.name, [item for item in scored if is_trusted(item)])
     if not accepted:
         return None
-    words = set() if is_short_capitals(mention) else set(reading.name.split())
-    best = max(accepted, key=lambda item: _rank(item, mention, words)) if len(accepted) > 1 else accepted[0]
-    return Candidate(best.how, best.article)
+    best = accepted[0]
+    if len(accepted) > 1:
+        words = set() if is_short_capitals(mention) else set(own)
+        best = max(accepted, key=lambda item: rank(item, mention, words))
+    return Candidate(best.origin, best.article)
+
+
+def rank(item: Scored, mention: str, words: set[str]) -> tuple[bool, bool, int, int, bool, int]:
+    """Return what articles of one name are compared by; the larger, the more likely meant.
+
+    Args:
+        item: the article.
+        mention: as written.
+        words: of the mention, normalised; empty if they say nothing.
+    """
+    article = item.article
+    order = -item.origin if item.origin != TITLE else int(article.title == mention)
+    is_named = bool(words) and words.issubset(article.key.split(" "))
+    return not article.is_minor, item.num_shared > 0, order, item.num_shared, is_named, article.renown
 
 
 def is_trusted(item: Scored) -> bool:
@@ -96,11 +118,7 @@ def accept_known(name: str, items: list[Scored]) -> list[Scored]:
 
 def accept_titles_of_words(_: str, items: list[Scored]) -> list[Scored]:
     """Accept what still has several words, such as `taylorswift13`, or shares a word with the context."""
-    return [
-        item
-        for item in items
-        if item.num_shared or (not item.article.is_minor and " " in normalise_title(item.article.title))
-    ]
+    return [item for item in items if item.num_shared or (not item.article.is_minor and " " in item.article.key)]
 
 
 def accept_initials(name: str, items: list[Scored]) -> list[Scored]:
@@ -120,16 +138,16 @@ def accept_short(name: str, items: list[Scored]) -> list[Scored]:
     return [item for item in teams if item.num_shared] or (teams if len(teams) == 1 else [])
 
 
-def mentions_any(article: IndexedArticle, words: tuple[str, ...]) -> bool:
-    """Tell whether the article's text holds one of some words, which stand between spaces."""
-    return any(word in article.words for word in words)
+def mentions_any(article: IndexedArticle, words: frozenset[str]) -> bool:
+    """Tell whether the article's text holds one of some words."""
+    return not words.isdisjoint(article.words.split(" "))
 
 
 def accept_misspelt(name: str, items: list[Scored]) -> list[Scored]:
     """Accept titles of which the name is a likely misspelling, if another word or the context speaks for them."""
     accepted = []
     for item in items:
-        title = normalise_title(without_parenthesis(item.article.title))
+        title = item.article.key
         is_supported = item.num_shared > 0 or has_word_in_common(name, title)
         if is_supported and not item.article.is_minor and is_likely_misspelling(name, title):
             accepted.append(item)
@@ -190,10 +208,3 @@ def word_at(title: str, place: int) -> tuple[int, str]:
             return start, word
         start += len(word)
     return start, words[-1]
-
-
-def _rank(item: Scored, mention: str, words: set[str]) -> tuple[bool, bool, int, int, bool, int]:
-    article = item.article
-    order = -item.how if item.how != TITLE else int(article.title == mention)
-    is_named = bool(words) and words.issubset(normalise_title(article.title).split())
-    return not article.is_minor, item.num_shared > 0, order, item.num_shared, is_named, article.renown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,10 +15,10 @@ from .articles import article_from_mapping
 from .build import Progress, build_index, content_digest
 from .index import (
     INITIALS,
-    NAME,
+    JOINED,
     SHORT,
-    SQUASHED,
     TITLE,
+    WHOLE,
     Candidate,
     EncyclopediaIndex,
     IndexReader,
@@ -33,7 +33,7 @@ from .names import (
     without_affixes,
 )
 from .near_names import is_hashed
-from .ranking import Reading, Way, best_candidate
+from .ranking import Reading, Way, best_candidate, sole_candidate
 
 # Lists of names without regard to renown (every town of GeoNames, random articles). Of Twitter-2017's training
 # mentions that only these know, one-word names without a word of context in common misled in 71 of 89 cases (a surname
@@ -42,7 +42,7 @@ MINOR_SOURCES = ("geonames", "entdesc")
 
 Rule = Literal["exact", "normalised", "alias", "redirect", "hashtag", "abbreviation", "short", "fuzzy"]
 RULES: tuple[Rule, ...] = ("exact", "normalised", "alias", "redirect", "hashtag", "abbreviation", "short", "fuzzy")
-_BY_HOW: tuple[Rule, ...] = ("normalised", "alias", "redirect", "redirect")  # by `Candidate.how`
+_BY_ORIGIN: tuple[Rule, ...] = ("normalised", "alias", "redirect", "redirect")  # by `Candidate.origin`
 _BY_WAY: dict[Way, Rule] = {
     "split": "hashtag",
     "joined": "hashtag",
@@ -85,6 +85,7 @@ class Encyclopedia:
     Args:
         index: an index that `build_index` wrote, or its folder.
         rules: the rules that are applied.
+        cache_size: mentions whose articles are remembered, about a kilobyte each.
 
     Raises:
         FileNotFoundError: if there is no index.
@@ -97,17 +98,25 @@ class Encyclopedia:
     needs_entities = True
     reads = ("tokens", "entities")
 
-    def __init__(self, index: str | Path | EncyclopediaIndex, rules: Collection[Rule] = RULES):
+    def __init__(
+        self, index: str | Path | EncyclopediaIndex, rules: Collection[Rule] = RULES, cache_size: int = 20_000
+    ):
         if unknown := [rule for rule in rules if rule not in RULES]:
             raise ValueError(f"`rules` holds {unknown[0]!r}; choose of {', '.join(RULES)}.")
         self._index = index if isinstance(index, EncyclopediaIndex) else EncyclopediaIndex(index)
         self.rules = tuple(rule for rule in RULES if rule in rules)
+        self.cache_size = cache_size
+        self._known: dict[str, _Known] = {}
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the index and the settings, not what was looked up."""
+        return {**self.__dict__, "_known": {}, "_temporary": None}
 
     @classmethod
     def from_files(
         cls,
-        paths: str | Path | Sequence[str | Path],
+        files: str | Path | Sequence[str | Path],
         max_text_chars: int = 300,
         minor_sources: Collection[str] = MINOR_SOURCES,
         rules: Collection[Rule] = RULES,
@@ -117,7 +126,7 @@ class Encyclopedia:
         """Open the index of files; it is built at the first call, and found again by the files' content afterwards.
 
         Args:
-            paths: one or several files, see `read_articles`; or one folder that holds an index already.
+            files: one or several files, see `read_articles`; or one folder that holds an index already.
             max_text_chars: see `IndexSettings`.
             minor_sources: see `IndexSettings`.
             rules: see the class.
@@ -128,12 +137,12 @@ class Encyclopedia:
             FileNotFoundError: if a file is missing.
             ValueError: if a line is malformed (names file and line), or a file has another ending.
         """
-        files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-        if len(files) == 1 and files[0].is_dir():
-            return cls(files[0], rules)
+        paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
+        if len(paths) == 1 and paths[0].is_dir():
+            return cls(paths[0], rules)
         settings = IndexSettings(max_text_chars, tuple(minor_sources))
         cache = Path(cache_dir) if cache_dir is not None else default_cache_dir() / "encyclopedia"
-        return cls(build_index(files, cache / content_digest(files, settings), settings, progress=progress), rules)
+        return cls(build_index(paths, cache / content_digest(paths, settings), settings, progress=progress), rules)
 
     @classmethod
     def from_records(
@@ -218,82 +227,137 @@ class Encyclopedia:
         contexts = [""] * len(mentions) if contexts is None else contexts
         if len(contexts) != len(mentions):
             raise ValueError(f"`contexts` has {len(contexts)} texts for {len(mentions)} mentions; give one for each.")
-        around = {context: content_words(context) for context in dict.fromkeys(contexts)}
+        lookup = _Lookup(contexts)
         with self._index.reading() as reader:
-            found = [
-                self._find(reader, mention, around[context])
-                for mention, context in zip(mentions, contexts, strict=True)
-            ]
+            found = [self._find(reader, mention, lookup, place) for place, mention in enumerate(mentions)]
             if "fuzzy" in self.rules:
-                self._find_near(reader, mentions, [around[context] for context in contexts], found)
+                missing = [place for place, match in enumerate(found) if match is None]
+                self._read_near(reader, [mentions[place] for place in missing])
+                for place in missing:
+                    found[place] = self._match(
+                        self._known[mentions[place]].near, mentions[place], lookup.around(place)
+                    )
+        if len(self._known) > self.cache_size:
+            self.forget()
         return found
 
-    def _find(self, reader: IndexReader, mention: str, around: set[str]) -> EncyclopediaMatch | None:
-        key = normalise_title(mention)
-        if is_too_common(mention, key):
-            return None
-        for reading in readings(reader, mention, key):
-            if reading.candidates and (match := self._match(reading, mention, around)):
+    def forget(self) -> None:
+        """Drop what is remembered of mentions that were looked up."""
+        self._known.clear()
+
+    def _find(self, reader: IndexReader, mention: str, lookup: _Lookup, place: int) -> EncyclopediaMatch | None:
+        known = self._known.get(mention)
+        if known is None:
+            known = self._known[mention] = self._read(reader, mention)
+        if known.match is not None or known.is_common:
+            return known.match
+        around = lookup.around(place)
+        if match := self._match(known.whole, mention, around):
+            return match
+        if known.others is None:
+            known.others = other_readings(reader, mention, known.key)
+        for reading in known.others:
+            if match := self._match(reading, mention, around):
                 return match
         return None
 
-    def _find_near(
-        self,
-        reader: IndexReader,
-        mentions: Sequence[str],
-        arounds: Sequence[set[str]],
-        found: list[EncyclopediaMatch | None],
-    ) -> None:
-        """Look for misspelt titles in place of what was not found, all at once."""
-        names = {
-            place: name
-            for place, match in enumerate(found)
-            if match is None and is_hashed(squash(name := normalise_title(mentions[place])))
-        }
-        for (place, name), numbers in zip(
-            names.items(), self._index.near(list(map(squash, names.values()))), strict=True
-        ):
-            if numbers:
-                candidates = [Candidate(TITLE, reader.article(number)) for number in numbers]
-                found[place] = self._match(Reading("near", name, candidates), mentions[place], arounds[place])
+    def _read(self, reader: IndexReader, mention: str) -> _Known:
+        """Read a mention as it stands."""
+        known = _Known(normalise_title(mention))
+        known.is_common = is_too_common(mention, known.key)
+        if not known.is_common and (postings := reader.postings(known.key)):
+            known.whole = Reading("whole", known.key, reader.candidates(postings, WHOLE))
+            if sole := sole_candidate(known.whole):
+                known.match = self._matched(known.whole, mention, sole)
+        return known
 
-    def _match(self, reading: Reading, mention: str, around: set[str]) -> EncyclopediaMatch | None:
-        rule = _BY_WAY.get(reading.way)
-        if rule is not None and rule not in self.rules:
+    def _read_near(self, reader: IndexReader, mentions: Iterable[str]) -> None:
+        """Look for misspelt titles in place of what was not found, all at once."""
+        names = {}
+        for mention in dict.fromkeys(mentions):
+            known = self._known[mention]
+            if known.near is None and not known.is_common:
+                known.near = Reading("near", known.key, [])
+                if is_hashed(squashed := squash(known.key)):
+                    names[squashed] = known.near
+        for near, numbers in zip(names.values(), self._index.near(list(names)), strict=True):
+            near.candidates.extend(Candidate(TITLE, reader.article(number)) for number in numbers)
+
+    def _match(self, reading: Reading | None, mention: str, around: set[str]) -> EncyclopediaMatch | None:
+        if reading is None or not reading.candidates:
             return None
         best = best_candidate(reading, mention, around)
-        if best is None:
-            return None
+        return self._matched(reading, mention, best) if best is not None else None
+
+    def _matched(self, reading: Reading, mention: str, best: Candidate) -> EncyclopediaMatch | None:
+        """Return the match with its rule, None if that rule is not applied."""
         article = best.article
+        rule = _BY_WAY.get(reading.way)
         if rule is None:
-            rule = "exact" if article.title == mention else _BY_HOW[best.how]
-            if rule not in self.rules:
-                return None
-        return EncyclopediaMatch(mention, article.title, article.text, rule, article.source)
+            rule = "exact" if article.title == mention else _BY_ORIGIN[best.origin]
+        return (
+            EncyclopediaMatch(mention, article.title, article.text, rule, article.source)
+            if rule in self.rules
+            else None
+        )
 
 
-def readings(reader: IndexReader, mention: str, key: str) -> Iterator[Reading]:
-    """Yield the ways to read a mention, the most trusted first.
+class _Known:
+    """What the index says of a mention: its match whatever the context, or the ways to read it."""
+
+    __slots__ = ("is_common", "key", "match", "near", "others", "whole")
+
+    def __init__(self, key: str):
+        self.key, self.is_common = key, False
+        self.match: EncyclopediaMatch | None = None
+        self.whole: Reading | None = None
+        self.others: list[Reading] | None = None
+        self.near: Reading | None = None
+
+
+class _Lookup:
+    """The contexts of one call; their words are found when they are asked for."""
+
+    def __init__(self, contexts: Sequence[str]):
+        self._contexts = contexts
+        self._words: dict[str, set[str]] = {"": set()}
+
+    def around(self, place: int) -> set[str]:
+        """Return the content words around a mention."""
+        context = self._contexts[place]
+        words = self._words.get(context)
+        if words is None:
+            words = self._words[context] = content_words(context)
+        return words
+
+
+def other_readings(reader: IndexReader, mention: str, key: str) -> list[Reading]:
+    """Return the ways to read a mention that is no name as it stands, the most trusted first.
 
     Args:
         reader: of the index.
         mention: as written.
         key: the same, normalised.
     """
-    yield Reading("whole", key, reader.candidates(NAME, key))
-    split = normalise_title(split_hashtag(mention))
-    if split != key:
-        yield Reading("split", split, reader.candidates(NAME, split))
+    split = normalise_title(parts) if (parts := split_hashtag(mention)) != mention else key
     squashed = squash(key)
-    joined = reader.candidates(SQUASHED, squashed)
-    yield Reading("joined", squashed, joined + reader.candidates(NAME, squashed) if squashed != key else joined)
+    postings = {name: reader.postings(name) for name in {key, split, squashed}}
+    ways: list[tuple[Way, str, tuple[int, ...]]] = []
+    if split != key:
+        ways.append(("split", split, (WHOLE,)))
+    ways.append(("joined", squashed, (JOINED,) if squashed == key else (JOINED, WHOLE)))
     if squashed == key:
         for bare in without_affixes(key):
-            yield Reading("affix", bare, reader.candidates(SQUASHED, bare) + reader.candidates(NAME, bare))
-    if 2 <= len(squashed) <= 6:
-        yield Reading("initials", key, reader.candidates(INITIALS, squashed))
-    for name in dict.fromkeys((key, split)):
-        yield Reading("short", name, reader.candidates(SHORT, name))
+            postings[bare] = reader.postings(bare)
+            ways.append(("affix", bare, (JOINED, WHOLE)))
+    ways += [("initials", squashed, (INITIALS,)), ("short", key, (SHORT,))]
+    if split != key:
+        ways.append(("short", split, (SHORT,)))
+    return [
+        Reading(way, name, found)
+        for way, name, forms in ways
+        if postings[name] and (found := reader.candidates(postings[name], *forms))
+    ]
 
 
 def is_too_common(mention: str, key: str) -> bool:
