@@ -93,13 +93,14 @@ def export(
     joined: Joined = None,
 ) -> None:
     """Write what a source said of each post, with where it is from."""
-    from hf_mner.knowledge.store import KnowledgeStore, exchange
+    from hf_mner.knowledge.store import KnowledgeStore, export_rows, find_source, write_rows
+    from hf_mner.knowledge.store.row_files import check_format
 
-    exchange.check_format(output)
+    check_format(output)
     with KnowledgeStore(store, create=False) as opened:
-        record = exchange.find_source(opened, source)
+        record = find_source(opened, source)
         examples = read_examples(data, data_dir, split, joined)
-        count = exchange.write_rows(exchange.export_rows(opened, record, examples), output)
+        count = write_rows(export_rows(opened, record, examples), output)
     typer.echo(f"{output}: {count} of {len(examples)} posts, from {record.name}.")
 
 
@@ -125,11 +126,11 @@ def import_values(
     joined: Joined = None,
 ) -> None:
     """Take over published knowledge, or what `export` wrote (which says itself where it is from)."""
-    from hf_mner.knowledge.store import KnowledgeStore, exchange
+    from hf_mner.knowledge.store import KnowledgeStore, import_column, import_rows, read_rows
 
     identity = {"source": source, "model": model, "revision": revision, "prompt": prompt, "settings": settings}
     record = make_source(part, identity, reads)
-    rows = exchange.read_rows(values) if values is not None else None
+    rows = read_rows(values) if values is not None else None
     if record is None and rows is None:
         raise ValueError(
             "Without `--values` nothing says where the knowledge is from; give --part, --source, --reads."
@@ -137,9 +138,9 @@ def import_values(
     examples = read_examples(data, data_dir, split, joined)
     with KnowledgeStore(store) as opened:
         if rows is not None:
-            imported = exchange.import_rows(opened, rows, examples, record)
+            imported = import_rows(opened, rows, examples, record)
         elif record is not None:
-            imported = exchange.import_column(opened, record, examples)
+            imported = import_column(opened, record, examples)
     typer.echo(
         f"{store}: {imported.new} new items, {imported.held} held already, {imported.without_image} left out because"
         f" their image is missing, {imported.unknown_ids} of ids that the data lacks."

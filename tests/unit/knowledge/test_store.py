@@ -3,6 +3,7 @@
 import io
 import pickle
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -378,3 +379,25 @@ def test_a_damaged_file_is_told(store):
         KnowledgeStore(store.path) as again,
     ):
         again.check()
+
+
+def test_a_full_disk_is_told_and_loses_nothing(store):
+    with store.reading() as connection:
+        connection.execute("PRAGMA max_page_count=30")
+    rows = [example(number) for number in range(100)]
+    with pytest.raises(OSError, match="cannot be used: database or disk is full; check that the disk has room"):
+        Stored(Echo(answer=lambda row: row["id"] * 1000), store)(rows)
+    store.close()
+    held = store.sources()[0].items
+    assert 0 < held < 100
+    assert held % 8 == 0  # whole batches
+    store.check()
+
+
+def test_threads_take_turns(store):
+    source = Echo()
+    rows = [example(number) for number in range(50)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: Stored(source, store, batch_size=3)(rows), range(4)))
+    assert answers == [[f"word {number}" for number in range(50)]] * 4
+    assert sorted(source.asked, key=int) == [row["id"] for row in rows]

@@ -5,13 +5,17 @@ import json
 import pytest
 from PIL import Image
 
-from hf_mner.knowledge.store import KnowledgeStore, Stored, make_record
-from hf_mner.knowledge.store.exchange import (
+from hf_mner.knowledge import add_knowledge
+from hf_mner.knowledge.store import (
     Imported,
+    KnowledgeStore,
+    Stored,
     export_rows,
+    fill_store,
     find_source,
     import_column,
     import_rows,
+    make_record,
     read_rows,
     write_rows,
 )
@@ -30,6 +34,27 @@ class Objects:
 
 def example(number, **fields):
     return {"id": str(number), "tokens": ["word", str(number)], **fields}
+
+
+class Captions(Objects):
+    """Completes what `Objects` found."""
+
+    identity, reads = {**IDENTITY, "source": "Captions"}, ("tokens", "objects")
+
+    def lacks(self, row):
+        return any(item.get("caption") is None for item in row["knowledge"].get("objects") or ())
+
+    def __call__(self, rows):
+        return [[{**item, "caption": "a hat"} for item in row["knowledge"]["objects"]] for row in rows]
+
+
+class Summary(Objects):
+    """Reads what `Captions` wrote."""
+
+    column, identity, reads = "auxiliary", {**IDENTITY, "source": "Summary"}, ("objects",)
+
+    def __call__(self, rows):
+        return [str(row["knowledge"].get("objects")) for row in rows]
 
 
 @pytest.fixture
@@ -60,6 +85,26 @@ def test_what_is_exported_can_be_imported(store, tmp_path, suffix):
         assert other.sources()[0].source == store.sources()[0].source
         stored = Stored(Objects(), other, compute=False)
         assert stored(examples) == [rows[0]["value"], rows[1]["value"], None, None]
+
+
+def test_what_reads_other_knowledge_is_exported_by_itself(store):
+    examples = [example(number) for number in range(3)]
+    sources = [Objects(), Captions(), Summary()]
+    filled = fill_store(store, sources, examples)
+    assert filled == add_knowledge(examples, sources)
+    for name, part in (("Captions", "objects"), ("Summary", "auxiliary")):
+        values = {row["id"]: row["value"] for row in export_rows(store, find_source(store, name), examples)}
+        expected = {row["id"]: row["knowledge"].get(part) for row in filled}
+        assert values == {identifier: value for identifier, value in expected.items() if value is not None}
+
+
+def test_a_data_set_is_exported(store):
+    datasets = pytest.importorskip("datasets")
+    examples = [example(number, image=Image.new("RGB", (2, 2), (number, 0, 0))) for number in range(3)]
+    store_of_images = make_record("caption", IDENTITY, ["image", "tokens"])
+    import_column(store, store_of_images, [{**row, "knowledge": {"caption": row["id"]}} for row in examples])
+    rows = datasets.Dataset.from_list([{**row, "knowledge": {"caption": None}} for row in examples])
+    assert [row["value"] for row in export_rows(store, store_of_images, rows)] == ["0", "1", "2"]
 
 
 def test_published_captions_get_an_identity(store):

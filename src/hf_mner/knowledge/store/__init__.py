@@ -11,12 +11,16 @@ their own, because SQLite's write-ahead log needs shared memory; `KnowledgeStore
 """
 
 from .building import fill_store
+from .exports import export_rows, find_source
+from .imports import Imported, import_column, import_rows
 from .keys import example_keys
 from .knowledge_store import KnowledgeStore, StoredItems
 from .records import SourceRecord, describe_source, make_record
+from .row_files import read_rows, write_rows
 from .stored import Progress, Stored
 
 __all__ = [
+    "Imported",
     "KnowledgeStore",
     "Progress",
     "SourceRecord",
@@ -24,6 +28,12 @@ __all__ = [
     "StoredItems",
     "describe_source",
     "example_keys",
+    "export_rows",
     "fill_store",
+    "find_source",
+    "import_column",
+    "import_rows",
     "make_record",
+    "read_rows",
+    "write_rows",
 ]

@@ -112,6 +112,14 @@ class Filling:
             logger.warning("%s", stopped_run)
         return list(stopped.values())
 
+    def describe_others(self) -> str:
+        """Say which other processes are at work on the store, for a message to who waits for them."""
+        query = "SELECT DISTINCT pid, host, max(seen) FROM runs WHERE id != ? GROUP BY pid, host"
+        with self.store.reading() as connection:
+            rows = connection.execute(query, (self.run,)).fetchall()
+        names = [f"process {pid} on {host}, last seen {time.time() - seen:.0f} s ago" for pid, host, seen in rows]
+        return "; ".join(names) or "none any more"
+
     def _show_life(self, connection: sqlite3.Connection) -> None:
         row = (self.run, insert_source(connection, self.source), *self.process, self.begun, time.time())
         connection.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -17,7 +17,7 @@ from .pictures import pixel_digests
 from .records import SourceRecord
 
 
-def example_keys(store: KnowledgeStore, source: SourceRecord, examples: Sequence[MnerExample]) -> list[bytes]:
+def example_keys(store: KnowledgeStore, source: SourceRecord, examples: Iterable[MnerExample]) -> list[bytes]:
     """Return the key of what a source says of each example.
 
     Two examples have one key if the source reads the same of them: the pixels of the image (however it is given), the
@@ -36,6 +36,7 @@ def example_keys(store: KnowledgeStore, source: SourceRecord, examples: Sequence
     Raises:
         ValueError, OSError: if an image cannot be read or decoded; the text names the example.
     """
+    examples = list(examples)  # slices of a data set would be columns
     fixed = [FORMAT_VERSION, source.column, source.identity]
     images = pixel_digests(store, examples) if "image" in source.reads else [None] * len(examples)
     keys = []

@@ -99,8 +99,12 @@ class Stored:
                 before, waiting = waiting, self._fill_free(waiting, lacking, filling, found)
                 if waiting == before:
                     if not is_announced:
-                        logger.info("%s: waiting for %d items of other processes", self.record.name, len(waiting))
                         is_announced = True
+                        logger.warning(
+                            "%s: waiting for %d items that others compute (%s). What a stopped process leaves is taken"
+                            " over, after %.0f s if the process cannot be seen from here.",
+                            *(self.record.name, len(waiting), filling.describe_others(), filling.lease_s),
+                        )
                     time.sleep(POLL_S)
                     filling.free_stopped()
 
