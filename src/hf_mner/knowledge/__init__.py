@@ -11,6 +11,7 @@ from hf_mner.knowledge.onnx_detectors import OnnxDetector
 from hf_mner.knowledge.regions import RegionCaptioner, RegionSimilarity
 from hf_mner.knowledge.segments import SegmentationObjects
 from hf_mner.knowledge.similarity import CaptionSimilarity, ClipSimilarity
+from hf_mner.knowledge.store import KnowledgeStore, Stored
 from hf_mner.knowledge.vinvl import VinvlObjects
 from hf_mner.knowledge.vinvl_files import read_vinvl
 
@@ -23,12 +24,14 @@ __all__ = [
     "ImageCaptioner",
     "ImageClassifier",
     "KnowledgeSource",
+    "KnowledgeStore",
     "ObjectDetector",
     "OcrText",
     "OnnxDetector",
     "RegionCaptioner",
     "RegionSimilarity",
     "SegmentationObjects",
+    "Stored",
     "VinvlObjects",
     "add_knowledge",
     "entity_mentions",
