@@ -77,16 +77,16 @@ class Filling:
             mine: what to compute now.
             others: what another process is computing. All other keys are in the store.
         """
-        mine: list[bytes] = []
-        others: list[bytes] = []
+        with self.store.reading() as connection:  # readers do not wait for each other
+            found = _find_open(connection, keys)
+        if all(found.values()):
+            return [], list(found)
         with self.store.writing() as connection:
             self._show_life(connection)
-            for key in keys:
-                if connection.execute("SELECT 1 FROM items WHERE key = ?", (key,)).fetchone():
-                    continue
-                claimed = connection.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", (key, self.run)).rowcount
-                (mine if claimed else others).append(key)
-        return mine, others
+            found = _find_open(connection, keys)
+            mine = [key for key, is_claimed in found.items() if not is_claimed]
+            connection.executemany("INSERT INTO claims VALUES (?, ?)", [(key, self.run) for key in mine])
+        return mine, [key for key, is_claimed in found.items() if is_claimed]
 
     def finish(self, values: Mapping[bytes, Any]) -> None:
         """Write the values of claimed keys and give the claims back, as one.
@@ -137,6 +137,15 @@ def _find_stopped(connection: sqlite3.Connection, lease_s: float) -> dict[str, S
         for run, *mark, begun, seen, source, in_flight, kept in connection.execute(query).fetchall()
         if is_stopped(ProcessMark(*mark), seen, lease_s)
     }
+
+
+def _find_open(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, bool]:
+    """Return the keys without a value, each with whether it is claimed."""
+    found = {}
+    for key in keys:
+        if not connection.execute("SELECT 1 FROM items WHERE key = ?", (key,)).fetchone():
+            found[key] = connection.execute("SELECT 1 FROM claims WHERE key = ?", (key,)).fetchone() is not None
+    return found
 
 
 def _delete_run(connection: sqlite3.Connection, run: str) -> None:
