@@ -40,7 +40,7 @@ class LoggedSource:
         """Answer after a while."""
         os.write(self.log, "".join(f"{example['id']}\n" for example in examples).encode())
         time.sleep(self.batch_s)
-        return [f"a caption of some length for example {example['id']}" for example in examples]
+        return [f"caption {example['id']}: " + "a man in a red hat " * 15 for example in examples]
 
 
 def make_examples(count: int) -> list[dict[str, Any]]:
