@@ -93,7 +93,7 @@ def tiny_recipe(backbones: dict[str, str], fusion: str, epochs: int = 14) -> Mma
 @pytest.fixture(scope="module")
 def with_source():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "knowledge_sources", lambda *_: [NamedPlaces()])
+        patch.setattr(run, "open_sources", lambda *_: [NamedPlaces()])
         yield
 
 

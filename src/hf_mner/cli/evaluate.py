@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .options import BatchSize, DataDir, EncyclopediaFiles, Model, Threshold, open_pipeline, open_sources
+from .options import (
+    BatchSize,
+    DataDir,
+    Model,
+    SourceNames,
+    SourcesFile,
+    StoreFile,
+    Threshold,
+    open_pipeline,
+    open_store,
+)
 
 
 def evaluate(
@@ -19,7 +29,9 @@ def evaluate(
     knowledge: Annotated[
         list[str] | None, typer.Option(help="Knowledge to join, as in a recipe; default: the recipe's own.")
     ] = None,
-    encyclopedia: EncyclopediaFiles = None,
+    source: SourceNames = None,
+    sources: SourcesFile = None,
+    store: StoreFile = None,
     is_text_only: Annotated[bool, typer.Option("--no-knowledge", help="Show the model the text alone.")] = False,
     threshold: Threshold = 0.0,
     batch_size: BatchSize = 32,
@@ -27,8 +39,8 @@ def evaluate(
 ) -> None:
     """Score a checkpoint: entities, every stage, every type, seen and unseen, boxes."""
     from hf_mner.data.leakage import refuse_leakage
+    from hf_mner.knowledge.registry import describe_spec, open_sources, read_specs
     from hf_mner.metrics import format_scores
-    from hf_mner.training.run import knowledge_sources
 
     pipe = open_pipeline(model)
     recipe = saved_recipe(model)
@@ -37,16 +49,18 @@ def evaluate(
     known = recipe.get("knowledge", []) if recipe.get("dataset") == dataset else []
     names = [] if is_text_only else known if knowledge is None else knowledge
     granularity: Any = recipe.get("granularity", "coarse") if recipe.get("dataset") == dataset else "coarse"
-    named = {} if is_text_only else {**recipe, **({"encyclopedia": None} if encyclopedia else {})}
-    sources = [*open_sources(None if is_text_only else encyclopedia), *knowledge_sources(named, data_dir)]
-    scores = {
-        "model": model or "embedded default",
-        "dataset": dataset,
-        "split": split,
-        "reading": "conlleval",
-        "knowledge": [*names, *source_names(named, None if is_text_only else encyclopedia)],
-        **score(pipe, dataset, split, data_dir, names, sources, threshold, batch_size, granularity),
-    }
+    specs = read_specs(source or [], sources) or recipe.get("sources", [])
+    specs = [] if is_text_only else specs
+    with open_store(store) as kept:
+        opened = open_sources(specs, data_dir, kept)
+        scores = {
+            "model": model or "embedded default",
+            "dataset": dataset,
+            "split": split,
+            "reading": "conlleval",
+            "knowledge": [*names, *map(describe_spec, specs)],
+            **score(pipe, dataset, split, data_dir, names, opened, threshold, batch_size, granularity),
+        }
     if unknown := sorted(set(scores.get("entities", {}).get("per_type", {})) - set(pipe.model.entity_types)):
         typer.echo(f"The model has no class {', '.join(unknown)}; those entities count as missed.", err=True)
     typer.echo(f"knowledge: {', '.join(scores['knowledge']) or 'none'}")
@@ -97,13 +111,6 @@ def score(
         progress=lambda chunks: track(chunks, description="Scoring"),
     )
     return {"label_files_sha256": label_file_hash(dataset, data_dir), **scores}
-
-
-def source_names(recipe: dict[str, Any], encyclopedia: list[Path] | None) -> list[str]:
-    """Name the sources that were asked, beside the knowledge folders that were joined."""
-    files = [Path(recipe["encyclopedia"])] if recipe.get("encyclopedia") else encyclopedia or []
-    similarity = [f"{recipe['similarity']} similarity"] if recipe.get("similarity") else []
-    return [*(path.name for path in files), *filter(None, [recipe.get("describer")]), *similarity]
 
 
 def saved_recipe(model: str | None) -> dict[str, Any]:

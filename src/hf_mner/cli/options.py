@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from hf_mner.knowledge.store import KnowledgeStore
     from hf_mner.pipelines.multimodal_ner import MultimodalNerPipeline
 
 DataDir = Annotated[
@@ -19,43 +22,32 @@ Settings = Annotated[
     typer.Option("--set", help="Replace a value of the recipe: --set recognition.epochs=2 (may be repeated)."),
 ]
 Model = Annotated[str | None, typer.Option(help="Checkpoint folder or Hub name; default: the embedded SCANNER.")]
-EncyclopediaFiles = Annotated[
-    list[Path] | None, typer.Option("--encyclopedia", help="JSON lines or TSV of articles; may be repeated.")
+SourceNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        help="Knowledge source to ask: 'ocr', 'captions: MODEL', 'encyclopedia: FILE', ... (may be repeated).",
+        show_default=False,
+    ),
 ]
-Captioner = Annotated[str | None, typer.Option(help="Image-to-text model that captions the images.")]
-Describer = Annotated[
-    str | None, typer.Option(help="Multimodal language model that says what names the images relate to.")
+SourcesFile = Annotated[
+    Path | None, typer.Option("--sources", help="YAML file with a list of sources, or a recipe with `sources`.")
 ]
-Clip = Annotated[str | None, typer.Option(help="Dual encoder, such as CLIP, that compares each text with its image.")]
+StoreFile = Annotated[Path | None, typer.Option("--store", help="Knowledge store that keeps what sources find.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Texts in one forward pass.")]
 Threshold = Annotated[float, typer.Option(min=0, max=1, help="Leave out entities with a lower score.")]
 
 
-def open_sources(
-    encyclopedia: list[Path] | None,
-    captioner: str | None = None,
-    describer: str | None = None,
-    clip: str | None = None,
-) -> list[Any]:
-    """Open the knowledge sources that the options name."""
-    sources: list[Any] = []
-    if encyclopedia:
-        from hf_mner.knowledge.encyclopedia import Encyclopedia
+@contextmanager
+def open_store(path: Path | None) -> Iterator[KnowledgeStore | None]:
+    """Open the knowledge store that an option names, if it does."""
+    if path is None:
+        yield None
+        return
+    from hf_mner.knowledge.store import KnowledgeStore
 
-        sources.append(Encyclopedia.from_files(encyclopedia))
-    if captioner:
-        from hf_mner.knowledge.captions import ImageCaptioner
-
-        sources.append(ImageCaptioner(captioner))
-    if describer:
-        from hf_mner.knowledge.auxiliary import AuxiliaryKnowledge
-
-        sources.append(AuxiliaryKnowledge(describer))
-    if clip:
-        from hf_mner.knowledge.similarity import ClipSimilarity
-
-        sources.append(ClipSimilarity(clip))
-    return sources
+    with KnowledgeStore(path) as store:
+        yield store
 
 
 def open_pipeline(model: str | None, **kwargs: Any) -> MultimodalNerPipeline:

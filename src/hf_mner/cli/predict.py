@@ -14,17 +14,18 @@ import typer
 
 from .options import (
     BatchSize,
-    Captioner,
-    Clip,
-    Describer,
-    EncyclopediaFiles,
+    DataDir,
     Model,
+    SourceNames,
+    SourcesFile,
+    StoreFile,
     Threshold,
     open_pipeline,
-    open_sources,
+    open_store,
 )
 
 OnError = Literal["raise", "skip"]
+Result = tuple[dict[str, Any], list[dict[str, Any]] | None]  # a post and its entities, None if it was skipped
 
 
 def predict(
@@ -42,10 +43,10 @@ def predict(
         Path | None, typer.Option(help="JSON lines file; default: a table, or JSON lines in a pipe.")
     ] = None,
     model: Model = None,
-    encyclopedia: EncyclopediaFiles = None,
-    captioner: Captioner = None,
-    describer: Describer = None,
-    clip: Clip = None,
+    source: SourceNames = None,
+    sources: SourcesFile = None,
+    store: StoreFile = None,
+    data_dir: DataDir = None,
     threshold: Threshold = 0.0,
     batch_size: BatchSize = 32,
     show_knowledge: Annotated[bool, typer.Option(help="Add the knowledge that each decision saw.")] = False,
@@ -54,15 +55,23 @@ def predict(
     ] = "raise",
 ) -> None:
     """Find the entities of posts."""
+    from hf_mner.knowledge.registry import open_sources, read_specs
+
+    specs = read_specs(source or [], sources)
     posts = list(read_posts(text or [], image or [], file, on_error))
     pipe = open_pipeline(model)
-    options = {
-        "knowledge": open_sources(encyclopedia, captioner, describer, clip),
-        "threshold": threshold,
-        "batch_size": batch_size,
-        "return_knowledge": show_knowledge,
-    }
-    found = results(pipe, posts, options, on_error)
+    with open_store(store) as kept:
+        options = {
+            "knowledge": open_sources(specs, data_dir, kept),
+            "threshold": threshold,
+            "batch_size": batch_size,
+            "return_knowledge": show_knowledge,
+        }
+        write_results(results(pipe, posts, options, on_error), len(posts), output)
+
+
+def write_results(found: Iterator[Result], total: int, output: Path | None) -> None:
+    """Write each post with its entities: JSON lines to a file or a pipe, tables to a terminal."""
     if output is None and sys.stdout.isatty():
         for post, entities in found:
             if entities is not None:
@@ -72,13 +81,13 @@ def predict(
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("w", encoding="utf-8") if output else nullcontext(sys.stdout) as stream:
-        for post, entities in track(found, len(posts), output is not None):
+        for post, entities in track(found, total, output is not None):
             if entities is None:
                 skipped += 1
             else:
                 stream.write(json.dumps({**shown_fields(post), "entities": entities}, ensure_ascii=False) + "\n")
     if skipped:
-        typer.echo(f"{skipped} of {len(posts)} posts skipped.", err=True)
+        typer.echo(f"{skipped} of {total} posts skipped.", err=True)
 
 
 def read_posts(
@@ -124,9 +133,7 @@ def with_image_of(file: str, post: dict[str, Any]) -> dict[str, Any]:
     return {**post, "image": str(Path(file).parent / image)}
 
 
-def results(
-    pipe: Any, posts: list[dict[str, Any]], options: dict[str, Any], on_error: OnError
-) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]] | None]]:
+def results(pipe: Any, posts: list[dict[str, Any]], options: dict[str, Any], on_error: OnError) -> Iterator[Result]:
     """Yield each post with its entities; with `skip`, a bad post is reported with its id and has `None`."""
     from hf_mner.pipelines.multimodal_ner import BAD_POST
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DataDir, Settings
+from .options import DataDir, Settings, StoreFile, open_store
 
 
 def train(
@@ -15,6 +15,7 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder of the run; a run that was stopped goes on there.")],
     data_dir: DataDir = None,
     settings: Settings = None,
+    store: StoreFile = None,
     has_evaluation: Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Score a split after.")] = True,
     split: Annotated[str, typer.Option(help="The split that is scored.")] = "test",
 ) -> None:
@@ -31,13 +32,14 @@ def train(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()  # of loading and saving; training keeps its own
     parsed = load_recipe(recipe, dict(map(parse_setting, settings or [])))
-    train_from_recipe(parsed, output, data_dir)
+    with open_store(store) as kept:
+        train_from_recipe(parsed, output, data_dir, store=kept)
     typer.echo(f"Checkpoint: {output}")
     if has_evaluation:
         from .evaluate import evaluate
 
         file = results_file(output, split)
-        evaluate(model=str(output), dataset=parsed.dataset, split=split, data_dir=data_dir, output=file)
+        evaluate(model=str(output), dataset=parsed.dataset, split=split, data_dir=data_dir, store=store, output=file)
 
 
 def results_file(run: Path, split: str) -> Path:

@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_mner.data.readers import SOURCES
+from hf_mner.knowledge.registry import parse_spec
 from hf_mner.models.base.modeling_base import COMPACT_WEIGHTS
 from hf_mner.models.scanner.configuration_scanner import NON_ENTITY
 from hf_mner.pipelines import DEFAULT_CHECKPOINT
@@ -24,7 +25,12 @@ CITATIONS = files("hf_mner.hub") / "citations"
 
 # The parts of knowledge that SCANNER and MMAVK read unless their recipe says otherwise.
 DEFAULT_PARTS = {"scanner": ["encyclopedia", "caption", "objects"], "mmavk": ["auxiliary"]}
-PART_SOURCES = {"encyclopedia": "Encyclopedia", "auxiliary": "AuxiliaryKnowledge", "caption": "ImageCaptioner"}
+PART_SOURCES = {
+    "encyclopedia": "Encyclopedia",
+    "auxiliary": "AuxiliaryKnowledge",
+    "caption": "ImageCaptioner",
+    "objects": "ObjectDetector",
+}
 EXAMPLE_TEXTS = {
     "auxiliary": "The man in the suit is a coach of a basketball team.",
     "caption": "a man in a suit",
@@ -134,9 +140,8 @@ def knowledge_sentences(recipe: dict[str, Any]) -> str:
         return "It reads the text alone: neither image nor knowledge counts."
     sources = [f"`{PART_SOURCES[part]}`" for part in parts if part in PART_SOURCES]
     found = f" Sources that are passed as `knowledge=` find it: {', '.join(sources)}." if sources else ""
-    objects = " `objects` come with the input: bring your own detector." if "objects" in parts else ""
     return (
-        f"Of an input's knowledge the model reads {', '.join(f'`{part}`' for part in parts)}.{found}{objects}\n"
+        f"Of an input's knowledge the model reads {', '.join(f'`{part}`' for part in parts)}.{found}\n"
         "An image counts through this knowledge only; without any, the text alone decides."
     )
 
@@ -185,12 +190,24 @@ def training_data(recipe: dict[str, Any]) -> list[str]:
     """Name what a recipe trained on, with licences."""
     sources = [find_facts(recipe["dataset"]).source]
     sources += [KNOWLEDGE_SOURCES.get(name, name) for name in recipe.get("knowledge", [])]
-    if encyclopedia := recipe.get("encyclopedia"):
-        is_wikipedia = Path(encyclopedia).parts[0] == "wikipedia"
-        sources.append(WIKIPEDIA if is_wikipedia else f"encyclopedia entries of `{Path(encyclopedia).name}`")
-    if describer := recipe.get("describer"):
-        sources.append(f"what {describer} wrote about their images")
-    return sources
+    return sources + [source_phrase(spec) for spec in recipe.get("sources", []) if not is_similarity(spec)]
+
+
+def source_phrase(spec: Any) -> str:
+    """Say what a knowledge source of a recipe brought in."""
+    name, settings = parse_spec(spec)
+    if name == "encyclopedia":
+        files = settings["files"] if isinstance(settings["files"], list) else [settings["files"]]
+        is_wikipedia = all(Path(file).parts[0] == "wikipedia" for file in files)
+        return (
+            WIKIPEDIA if is_wikipedia else f"encyclopedia entries of `{', '.join(Path(file).name for file in files)}`"
+        )
+    return f"{name.replace('_', ' ')} of their images by {settings.get('model') or 'the default model'}"
+
+
+def is_similarity(spec: Any) -> bool:
+    """Tell whether a source compares what is there and brings in nothing."""
+    return parse_spec(spec)[0].endswith("similarity")
 
 
 def grounding_sentence(config: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 
 from hf_mner.data.readers import DATASET_NAMES
+from hf_mner.knowledge.registry import parse_specs, read_images
 from hf_mner.layers.losses import Distillation
 from hf_mner.models.base.processing_base import MIN_LENGTH
 from hf_mner.models.mmavk.configuration_mmavk import Fusion, check_filter
@@ -127,6 +128,8 @@ class Recipe:
         seed: of everything.
         granularity: types of `twitter_fmnerg`.
         knowledge: knowledge to join, folder names of `<data-dir>/knowledge`; for `folder`, `knowledge.jsonl`.
+        sources: knowledge sources that are asked for what the data do not bring along, see `open_sources`: names of
+            `hf_mner.knowledge.registry.SOURCES`, or mappings from a name to its settings.
         train_splits: the splits that are trained on; more than `train` means no choice by validation score.
     """
 
@@ -135,6 +138,7 @@ class Recipe:
     seed: int = 42
     granularity: Literal["coarse", "fine"] = "coarse"
     knowledge: list[str] = field(default_factory=list)
+    sources: list[Any] = field(default_factory=list)
     train_splits: list[Literal["train", "validation"]] = field(default_factory=lambda: ["train"])
 
     def validate_dataset(self):
@@ -142,10 +146,14 @@ class Recipe:
         require(self.dataset in DATASET_NAMES, "dataset", self.dataset, f"one of {', '.join(DATASET_NAMES)}")
         require("train" in self.train_splits, "train_splits", self.train_splits, "a list with 'train'")
 
+    def validate_sources(self):
+        """Refuse sources and settings of sources that nothing reads."""
+        parse_specs(self.sources)
+
     @property
     def reads_images(self) -> bool:
         """Tell whether the training opens the images themselves."""
-        return False
+        return read_images(self.sources)
 
 
 @strict
@@ -158,14 +166,12 @@ class ScannerRecipe(Recipe):
         detection: stage 1.
         recognition: stage 2.
         cross_fitting: the `non-entity` examples.
-        encyclopedia: JSON lines of the encyclopedia, relative to the data folder; `None` = no look-up.
     """
 
     system: Literal["scanner"]
     detection: StageRecipe
     recognition: RecognitionRecipe
     cross_fitting: CrossFittingRecipe
-    encyclopedia: str | None = None
 
 
 @strict
@@ -191,11 +197,6 @@ class MmavkRecipe(Recipe):
         fusion: see `MmavkConfig`.
         similarity_threshold: see `MmavkConfig`.
         low_similarity_weight: see `MmavkConfig`.
-        describer: multimodal LLM that writes the auxiliary text of images for which the data bring none
-            (`AuxiliaryKnowledge`); `None` = they have none.
-        similarity: where the image-text similarity comes from that the data do not bring along: `clip` =
-            `ClipSimilarity` of text and image (Eq. 4), `caption` = `CaptionSimilarity` of text and caption, `None` =
-            it stays unknown and nothing is filtered.
         knowledge_parts: what makes up the auxiliary text, see `MmavkProcessor`.
         knowledge_dropout: share of the training texts that are shown without knowledge (0 in the paper).
         attention: how attention is computed while training, `None` = transformers' choice (`sdpa`). On a CPU, `eager`
@@ -213,8 +214,6 @@ class MmavkRecipe(Recipe):
     fusion: Fusion = "word_level"
     similarity_threshold: float | int = 0.35
     low_similarity_weight: float | int = 0.0
-    describer: str | None = None
-    similarity: Literal["clip", "caption"] | None = None
     knowledge_parts: list[Literal["auxiliary", "caption"]] = field(default_factory=lambda: ["auxiliary"])
     knowledge_dropout: float | int = 0.0
     attention: Literal["sdpa", "eager"] | None = None
@@ -243,7 +242,7 @@ class MmavkRecipe(Recipe):
     @property
     def reads_images(self) -> bool:
         """Tell whether the training opens the images themselves."""
-        return self.fusion == "prefix" or self.describer is not None or self.similarity == "clip"
+        return self.fusion == "prefix" or super().reads_images
 
 
 RECIPES: dict[str, type[Recipe]] = {"scanner": ScannerRecipe, "mmavk": MmavkRecipe}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,9 @@ import yaml
 from transformers import PreTrainedModel, TrainerCallback
 
 from hf_mner.data.loaders import load_mner_dataset
-from hf_mner.data.readers import find_data_dir, find_file
 from hf_mner.data.schema import MnerExample
-from hf_mner.knowledge.auxiliary import AuxiliaryKnowledge
-from hf_mner.knowledge.base import KnowledgeSource
-from hf_mner.knowledge.encyclopedia import Encyclopedia
-from hf_mner.knowledge.similarity import CaptionSimilarity, ClipSimilarity
+from hf_mner.knowledge.registry import open_sources
+from hf_mner.knowledge.store import KnowledgeStore
 
 from .fitting import write_whole
 from .mmavk import MmavkTraining
@@ -25,7 +22,6 @@ from .scanner import ScannerTraining
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SIMILARITIES: dict[str, type[Any]] = {"clip": ClipSimilarity, "caption": CaptionSimilarity}
 TRAININGS: dict[str, type[Any]] = {"scanner": ScannerTraining, "mmavk": MmavkTraining}
 
 
@@ -34,6 +30,7 @@ def train_from_recipe(
     output_dir: str | Path,
     data_dir: str | Path | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    store: KnowledgeStore | None = None,
 ) -> PreTrainedModel:
     """Train what a recipe describes; a run that was stopped goes on where it was.
 
@@ -42,6 +39,7 @@ def train_from_recipe(
         output_dir: receives the checkpoint, every stage, and the recipe as it was run (`recipe.yaml`).
         data_dir: see `load_mner_dataset`.
         callbacks: passed to every trainer.
+        store: keeps what the recipe's sources find, so that another run does not ask again.
 
     Raises:
         ValueError: if `output_dir` already holds the run of another recipe.
@@ -59,7 +57,7 @@ def train_from_recipe(
         validation=examples_of(dataset["validation"], recipe.reads_images) if has_choice else [],
         types=entity_types(dataset["train"]),
         output_dir=output_dir,
-        sources=knowledge_sources(recipe, data_dir),
+        sources=open_sources(recipe.sources, data_dir, store),
         callbacks=callbacks,
     )
     return training.run()
@@ -84,25 +82,6 @@ def recipe_values(recipe: Any) -> dict[str, Any]:
         name: recipe_values(value) if hasattr(value, "__dataclass_fields__") else value
         for name, value in vars(recipe).items()
     }
-
-
-def knowledge_sources(recipe: Any, data_dir: str | Path | None = None) -> list[KnowledgeSource]:
-    """Open the knowledge sources that a recipe names.
-
-    Args:
-        recipe: a recipe, or the mapping that lies beside a checkpoint as `recipe.yaml`.
-        data_dir: where the recipe's encyclopedia lies.
-    """
-    named = recipe if isinstance(recipe, Mapping) else vars(recipe)
-    sources: list[KnowledgeSource] = []
-    if named.get("encyclopedia"):
-        path = find_file(find_data_dir(data_dir, named["dataset"]), named["encyclopedia"])
-        sources.append(Encyclopedia.from_files(path))
-    if named.get("describer"):
-        sources.append(AuxiliaryKnowledge(named["describer"]))
-    if named.get("similarity"):
-        sources.append(SIMILARITIES[named["similarity"]]())
-    return sources
 
 
 def examples_of(dataset: Dataset, has_images: bool = False) -> list[MnerExample]:

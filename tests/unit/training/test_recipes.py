@@ -136,7 +136,7 @@ def test_mmavk_recipe_reads_every_field(write_recipe):
     values = {
         "fusion": "prefix",
         "similarity_threshold": -1,
-        "similarity": "caption",
+        "sources": ["caption_similarity", {"captions": "some/model"}],
         "knowledge_parts": ["caption", "auxiliary"],
         "vision_backbone": "microsoft/resnet-50",
         "vision_feature_layers": [-1],
@@ -144,7 +144,9 @@ def test_mmavk_recipe_reads_every_field(write_recipe):
         "training.warmup": 0.1,
     }
     recipe = load_recipe(write_recipe(text=SMALLEST_MMAVK), values)
-    assert (recipe.fusion, recipe.similarity_threshold, recipe.similarity) == ("prefix", -1, "caption")
+    assert (recipe.fusion, recipe.similarity_threshold) == ("prefix", -1)
+    assert recipe.sources == ["caption_similarity", {"captions": "some/model"}]
+    assert recipe.reads_images
     assert recipe.knowledge_parts == ["caption", "auxiliary"]
     assert (recipe.vision_backbone, recipe.vision_feature_layers) == ("microsoft/resnet-50", [-1])
     assert (recipe.training.crf_learning_rate, recipe.training.warmup) == (0.05, 0.1)
@@ -157,7 +159,11 @@ def test_mmavk_recipe_reads_every_field(write_recipe):
         ("fusion", "prefix", "`vision_backbone` must be an image encoder, as `fusion: prefix` needs one, got None"),
         ("knowledge_parts", ["captions"], "'knowledge_parts'.*got captions"),
         ("knowledge_dropout", 1.5, r"`knowledge_dropout` must be a share in \[0, 1\], got 1.5"),
-        ("similarity", "bleu", "'similarity'.*bleu"),
+        ("sources", ["bleu"], "'bleu' names no knowledge source; choose of encyclopedia, .*"),
+        ("sources", ["caption"], "'caption' names no knowledge source; .* Did you mean 'captions'?"),
+        ("sources", [{"captions": {"modle": "a"}}], "Source 'captions' has no setting 'modle'; it has model, .*"),
+        ("sources", ["encyclopedia"], "Source 'encyclopedia' needs `files`"),
+        ("sources", "ocr", "Field 'sources' expected a list, got str"),
         ("detection", {}, r"has keys that nothing reads: \['detection'\]"),
         ("training.distillation", "tyt", r"training has keys that nothing reads: \['distillation'\]"),
         ("training.crf_learning_rate", "1e-2", "'crf_learning_rate'.*'1e-2'"),
