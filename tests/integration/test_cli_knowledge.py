@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from hf_mner.cli import knowledge, main
 from hf_mner.cli.examples import read_examples
 from hf_mner.cli.progress import format_seconds, progress_line
+from hf_mner.knowledge import registry
 from hf_mner.knowledge.store import KnowledgeStore, Progress
 
 IDENTITY = {"source": "Shade", "model": "m", "revision": "1", "prompt": "", "settings": "{}"}
@@ -58,10 +59,13 @@ def posts(tmp_path):
 
 @pytest.fixture
 def shade(monkeypatch):
+    """Register both sources of this file; `plain` is one that is not kept."""
     source = Shade()
-    monkeypatch.setattr(
-        knowledge, "open_sources", lambda specs, data_dir: [{"shade": source, "echo": Echo()}[s] for s in specs]
-    )
+    made = {"shade": source, "echo": Echo(), "plain": source}
+    for name in made:
+        entry = registry.SourceEntry(name, "main", is_stored=name != "plain")
+        monkeypatch.setitem(registry.SOURCES, name, entry)
+    monkeypatch.setattr(registry, "maker", lambda entry: lambda: made[entry.place])
     return source
 
 
@@ -102,6 +106,15 @@ def test_a_file_names_sources(tmp_path, run, posts, shade):
         run("build", posts, "--sources", tmp_path / "recipe.yaml")
     with pytest.raises(ValueError, match="No source is named; give `--source` or `--sources FILE`"):
         run("build", posts)
+
+
+def test_what_is_not_kept_is_asked_for_what_others_read(run, posts, shade):
+    done = run("build", posts, "--source", "plain", "--source", "echo")
+    assert done.stdout.startswith("Echo (column 'auxiliary'): 3 items, 0 found")
+    (held,) = json.loads(run("inspect").stdout)
+    assert held["source"] == "Echo"
+    with pytest.raises(ValueError, match="No source would keep what it finds.*Shade.*wrap one in `Stored"):
+        run("build", posts, "--source", "plain")
 
 
 def test_an_unreadable_image_stops_or_is_skipped(tmp_path, run, posts, shade):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .examples import read_examples
-from .options import DataDir, Granularity
+from .options import DataDir, Granularity, SourceNames, SourcesFile
 from .predict import OnError
 from .progress import ProgressLines
 
@@ -42,12 +42,8 @@ SourceName = Annotated[str, typer.Option("--source", help="Kind, column, model o
 def build(
     store: StorePath,
     data: Data,
-    source: Annotated[
-        list[str] | None, typer.Option(help="A source to ask (may be repeated).", show_default=False)
-    ] = None,
-    sources: Annotated[
-        Path | None, typer.Option(help="YAML file with a list of sources, or a recipe with `sources`.")
-    ] = None,
+    source: SourceNames = None,
+    sources: SourcesFile = None,
     split: Splits = None,
     data_dir: DataDir = None,
     joined: Joined = None,
@@ -60,9 +56,9 @@ def build(
     """Let sources say what they know of each post, and keep it; run again, it goes on where it was stopped."""
     from hf_mner.knowledge.store import KnowledgeStore
 
-    opened = open_sources(read_specs(source, sources), data_dir)
-    examples = read_examples(data, data_dir, split, joined, granularity, on_error)
     with KnowledgeStore(store) as filled:
+        opened = open_sources(source or [], sources, data_dir, filled)
+        examples = read_examples(data, data_dir, split, joined, granularity, on_error)
         build_store(filled, opened, examples, batch_size, on_error)
 
 
@@ -163,8 +159,8 @@ def build_store(
     batch_size: int,
     on_error: OnError,
 ) -> None:
-    """Fill a store, with progress on standard error and one line of result for each source."""
-    from hf_mner.knowledge.store import describe_source
+    """Fill a store, with progress on standard error and one line of result for each source that is kept."""
+    from hf_mner.knowledge.store import Stored
     from hf_mner.knowledge.store.building import fill_store, find_unreadable
 
     unreadable = find_unreadable(store, examples) if on_error == "skip" else {}
@@ -172,38 +168,25 @@ def build_store(
         typer.echo(f"skipped: {reason}", err=True)
     readable = [example for place, example in enumerate(examples) if place not in unreadable]
     progress = ProgressLines()
-    fill_store(store, sources, readable, batch_size, progress)
-    for line in progress.results([describe_source(source).name for source in sources]):
+    fill_store(sources, readable, batch_size, progress)
+    for line in progress.results([source.record.name for source in sources if isinstance(source, Stored)]):
         typer.echo(line)
     if unreadable:
         typer.echo(f"{len(unreadable)} of {len(examples)} posts skipped.", err=True)
 
 
-def read_specs(names: list[str] | None, file: Path | None) -> list[Any]:
-    """Return the sources that the options and the file name, those of the file first.
+def open_sources(names: list[str], file: Path | None, data_dir: Path | None, store: KnowledgeStore) -> list[Any]:
+    """Open the sources that the options name; those that are worth it keep what they find in the store.
 
     Raises:
-        ValueError: if there is none, or the file holds no list of sources.
+        ValueError: if none is named, or a name or setting is unknown.
     """
-    specs: Any = []
-    if file is not None:
-        import yaml
+    from hf_mner.knowledge import registry
 
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        specs = content.get("sources") if isinstance(content, dict) else content
-        if not isinstance(specs, list):
-            raise ValueError(f"{file} holds no list of sources; give a list, or a mapping with the key `sources`.")
-    specs = [*specs, *(names or [])]
+    specs = registry.read_specs(names, file)
     if not specs:
         raise ValueError("No source is named; give `--source` or `--sources FILE`.")
-    return specs
-
-
-def open_sources(specs: list[Any], data_dir: Path | None) -> list[KnowledgeSource]:
-    """Open the sources that specifications stand for."""
-    from hf_mner.knowledge.registry import open_sources as open_registered
-
-    return open_registered(specs, data_dir=data_dir)
+    return registry.open_sources(specs, data_dir, store)
 
 
 def make_source(part: str | None, identity: dict[str, str | None], reads: list[str] | None) -> SourceRecord | None:

@@ -90,7 +90,7 @@ def test_what_is_exported_can_be_imported(store, tmp_path, suffix):
 def test_what_reads_other_knowledge_is_exported_by_itself(store):
     examples = [example(number) for number in range(3)]
     sources = [Objects(), Captions(), Summary()]
-    filled = fill_store(store, sources, examples)
+    filled = fill_store([Stored(source, store) for source in sources], examples)
     assert filled == add_knowledge(examples, sources)
     for name, part in (("Captions", "objects"), ("Summary", "auxiliary")):
         values = {row["id"]: row["value"] for row in export_rows(store, find_source(store, name), examples)}

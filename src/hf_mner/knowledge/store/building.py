@@ -6,45 +6,49 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from hf_mner.data.schema import MnerExample
-from hf_mner.knowledge.base import KnowledgeSource, add_knowledge
+from hf_mner.knowledge.base import KnowledgeSource, add_knowledge, source_name
 
 from .knowledge_store import KnowledgeStore
 from .pictures import pixel_digests
-from .records import describe_source
 from .stored import Progress, Stored
 
 Report = Callable[[str, Progress], object]
 
 
 def fill_store(
-    store: KnowledgeStore,
     sources: Sequence[KnowledgeSource],
     examples: Sequence[MnerExample],
     batch_size: int = 8,
     report: Report | None = None,
 ) -> list[MnerExample]:
-    """Let the store have what every source says of every example that lacks it.
+    """Let stores have what every source says of every example that lacks it.
 
     The first source goes through all examples before the second begins, so that one can read what another wrote.
 
     Args:
-        store: what is filled; what it has is not asked for again.
-        sources: applied in order. All are checked before the first begins.
+        sources: applied in order. A `Stored` one keeps what it finds; any other, such as a look-up in local files, is
+            only asked for what later ones read.
         examples: not changed.
-        batch_size: items that a source gets at once, and the most that a kill can lose.
-        report: called with the name of the source at its begin and after each batch.
+        batch_size: items that a stored source gets at once, and the most that a kill can lose.
+        report: called with the name of a stored source at its begin and after each batch.
 
     Returns:
         Copies of the examples with the knowledge, as `add_knowledge` does.
 
     Raises:
-        ValueError: as `Stored` and `add_knowledge` do.
+        ValueError: if no source is `Stored`, or as `Stored` and `add_knowledge` do.
     """
-    stored = [
-        Stored(source, store, batch_size, on_progress=report and partial(report, describe_source(source).name))
-        for source in sources
-    ]
-    return add_knowledge(examples, stored)
+    if not any(isinstance(source, Stored) for source in sources):
+        names = ", ".join(source_name(source) for source in sources) or "there is none"
+        raise ValueError(f"No source would keep what it finds ({names}); wrap one in `Stored(source, store)`.")
+    return add_knowledge(examples, [_report_from(source, batch_size, report) for source in sources])
+
+
+def _report_from(source: KnowledgeSource, batch_size: int, report: Report | None) -> KnowledgeSource:
+    if not isinstance(source, Stored):
+        return source
+    name = source.record.name
+    return Stored(source.source, source.store, batch_size, source.compute, report and partial(report, name))
 
 
 def find_unreadable(store: KnowledgeStore, examples: Sequence[MnerExample]) -> dict[int, str]:
