@@ -101,11 +101,17 @@ def test_a_file_names_sources(tmp_path, run, posts, shade):
     (tmp_path / "recipe.yaml").write_text("dataset: twitter2017\nsources: [shade]\n")
     run("build", posts, "--sources", tmp_path / "recipe.yaml", "--source", "echo")
     assert len(json.loads(run("inspect").stdout)) == 2
+    before = list((tmp_path / "new").iterdir())
     (tmp_path / "recipe.yaml").write_text("dataset: twitter2017\n")
     with pytest.raises(ValueError, match=r"recipe.yaml holds no list of sources; give a list, or .* `sources`"):
         run("build", posts, "--sources", tmp_path / "recipe.yaml")
     with pytest.raises(ValueError, match="No source is named; give `--source` or `--sources FILE`"):
         run("build", posts)
+    with pytest.raises(ValueError, match="'shades' names no knowledge source"):
+        run("build", posts, "--source", "shades")
+    with pytest.raises(ValueError, match="Data set 'twiter' is not known"):
+        run("build", "twiter", "--source", "shade")
+    assert list((tmp_path / "new").iterdir()) == before  # no store is made, or opened, for a mistake
 
 
 def test_what_is_not_kept_is_asked_for_what_others_read(run, posts, shade):

@@ -54,11 +54,13 @@ def build(
     ] = "raise",
 ) -> None:
     """Let sources say what they know of each post, and keep it; run again, it goes on where it was stopped."""
+    from hf_mner.knowledge import registry
     from hf_mner.knowledge.store import KnowledgeStore
 
+    specs = read_specs(source or [], sources)
+    examples = read_examples(data, data_dir, split, joined, granularity, on_error)
     with KnowledgeStore(store) as filled:
-        opened = open_sources(source or [], sources, data_dir, filled)
-        examples = read_examples(data, data_dir, split, joined, granularity, on_error)
+        opened = registry.open_sources(specs, data_dir, filled)
         build_store(filled, opened, examples, batch_size, on_error)
 
 
@@ -175,18 +177,17 @@ def build_store(
         typer.echo(f"{len(unreadable)} of {len(examples)} posts skipped.", err=True)
 
 
-def open_sources(names: list[str], file: Path | None, data_dir: Path | None, store: KnowledgeStore) -> list[Any]:
-    """Open the sources that the options name; those that are worth it keep what they find in the store.
+def read_specs(names: list[str], file: Path | None) -> list[Any]:
+    """Return the sources that the options name.
 
     Raises:
         ValueError: if none is named, or a name or setting is unknown.
     """
     from hf_mner.knowledge import registry
 
-    specs = registry.read_specs(names, file)
-    if not specs:
+    if not (specs := registry.read_specs(names, file)):
         raise ValueError("No source is named; give `--source` or `--sources FILE`.")
-    return registry.open_sources(specs, data_dir, store)
+    return specs
 
 
 def make_source(part: str | None, identity: dict[str, str | None], reads: list[str] | None) -> SourceRecord | None:
