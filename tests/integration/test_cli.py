@@ -111,7 +111,7 @@ def test_threshold_and_knowledge(predict, expected, tmp_path):
     (tmp_path / "posts.jsonl").write_text(json.dumps({"text": TEXT, "knowledge": {"caption": "a man"}}))
     (post,) = lines(predict("--input", str(tmp_path / "posts.jsonl"), "--show-knowledge"))
     assert post["entities"]
-    assert all(entity["knowledge"] == {"caption": "a man"} for entity in post["entities"])
+    assert all(entity["knowledge"] == {"caption": "a man", "sources": []} for entity in post["entities"])
 
 
 def test_standard_streams_stay_open(predict):

@@ -282,6 +282,24 @@ def test_several_knowledge_sources(pipe):
         assert entity["knowledge"]["caption"] == "a picture of Steve"
 
 
+def test_shown_knowledge_says_where_it_is_from(pipe):
+    class Named(Captions):
+        identity = {"source": "Named", "model": "m", "revision": "1", "prompt": "", "settings": "{}"}
+
+    encyclopedia = hf_mner.Encyclopedia.from_records(
+        [{"title": name, "description": f"{name} is known.", "source": "wiki"} for name in TEXT.split()],
+    )
+    entities = pipe(TEXT, knowledge=[Named(), encyclopedia], return_knowledge=True)
+    notes = {note["part"]: note for entity in entities for note in entity["knowledge"]["sources"]}
+    assert notes["caption"] == {"part": "caption", "source": "Named", "model": "m", "revision": "1", "prompt": ""}
+    looked_up = notes["encyclopedia"]
+    assert (looked_up["source"], looked_up["rule"], looked_up["record"]) == ("Encyclopedia", "exact", "wiki")
+    assert looked_up["revision"] == encyclopedia.identity["revision"]
+    assert looked_up["title"] in TEXT.split()
+    unnamed = pipe({"text": TEXT, "knowledge": {"caption": "mine"}}, return_knowledge=True)
+    assert all(entity["knowledge"]["sources"] == [] for entity in unnamed)
+
+
 def test_knowledge_of_all_posts(pipe):
     found = pipe([TEXT, {"text": OTHER, "knowledge": {"caption": "mine"}}], knowledge={"caption": "ours"})
     assert len(found) == 2

@@ -113,7 +113,9 @@ def entity_mentions(example: MnerExample) -> list[str]:
 
 def source_name(source: KnowledgeSource) -> str:
     """Return how error texts and logs call a source."""
-    return f"Knowledge source {type(source).__name__} (column {source.column!r})"
+    identity = getattr(source, "identity", None)
+    kind = identity["source"] if identity is not None else type(source).__name__
+    return f"Knowledge source {kind} (column {source.column!r})"
 
 
 def source_lacks(source: KnowledgeSource, example: MnerExample) -> bool:

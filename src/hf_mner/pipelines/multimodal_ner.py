@@ -17,7 +17,7 @@ from transformers.utils import logging
 from hf_mner.data.alignment import Word, join_words, split_words
 from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import Entity, Knowledge, MnerExample, check_knowledge
-from hf_mner.knowledge.base import KnowledgeSource
+from hf_mner.knowledge.base import TEXT_PARTS, KnowledgeSource
 from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import has_words
 from hf_mner.models.base.recognition import recognize_entities
@@ -86,7 +86,8 @@ class MultimodalNerPipeline(Pipeline):
             knowledge: sources that are asked for what the inputs do not bring along; or a mapping (`{"caption": ...}`)
                 that holds for every input without `"knowledge"` of its own.
             threshold: entities with a lower score are left out (default 0: all that the model decides on).
-            return_knowledge: add to each entity the knowledge that the model was shown for it.
+            return_knowledge: add to each entity the knowledge that the model was shown for it, and under `"sources"`
+                where that is from.
             is_split_into_words: a list of strings is one text's words, not several texts.
             max_pixels: images with more pixels are refused (default 50 million).
             allow_urls: fetch images from `http(s)://` addresses (never from private ones; default False).
@@ -240,7 +241,8 @@ class MultimodalNerPipeline(Pipeline):
     def postprocess(self, output: tuple[Post, MnerExample], return_knowledge: bool = False) -> list[Entity]:
         """Give the entities of one post their characters."""
         post, example = output
-        entities = [to_entity(post, entity, return_knowledge) for entity in example["entities"]]
+        knowledge = example.get("knowledge") or Knowledge()
+        entities = [to_entity(post, entity, knowledge, return_knowledge) for entity in example["entities"]]
         return sorted(entities, key=lambda entity: entity["start"])
 
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
@@ -330,8 +332,15 @@ def is_words(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str) and all(isinstance(word, str) for word in value)
 
 
-def to_entity(post: Post, entity: Mapping[str, Any], return_knowledge: bool) -> Entity:
-    """Turn an entity of words into one of characters, in the schema that leaves the package."""
+def to_entity(post: Post, entity: Mapping[str, Any], knowledge: Knowledge, return_knowledge: bool) -> Entity:
+    """Turn an entity of words into one of characters, in the schema that leaves the package.
+
+    Args:
+        post: where it was found.
+        entity: with word indices, see `recognize_entities`.
+        knowledge: of the post, after all sources were asked.
+        return_knowledge: say what the model was shown, and where that is from.
+    """
     start, end = post.words[entity["start"]].start, post.words[entity["end"] - 1].end
     result: Entity = {
         "entity_group": entity["type"],
@@ -345,8 +354,31 @@ def to_entity(post: Post, entity: Mapping[str, Any], return_knowledge: bool) -> 
         ],
     }
     if return_knowledge:
-        result["knowledge"] = entity.get("shown", {})
+        shown = entity.get("shown", {})
+        result["knowledge"] = {**shown, "sources": origins(knowledge, set(shown), result["word"])} if shown else {}
     return result
+
+
+def origins(knowledge: Knowledge, shown: set[str], mention: str) -> list[dict[str, Any]]:
+    """Return where the knowledge is from that an entity's model was shown.
+
+    Args:
+        knowledge: of the post, with the notes of the sources that filled it in.
+        shown: the parts that were shown. One text stands for all texts that went into it (MMAVK's `"auxiliary"`).
+        mention: the entity as written; the article that was found for it is named.
+
+    Returns:
+        `{"part", "source", "model", "revision", "prompt"}` for each source; that of an encyclopedia also has the
+        article's `title`, the `rule` that led to it, and `record`, where the article is from.
+    """
+    parts = shown | set(TEXT_PARTS) if "auxiliary" in shown else shown
+    notes: list[dict[str, Any]] = [dict(note) for note in knowledge.get("sources") or () if note["part"] in parts]
+    for note in notes:
+        if note["part"] == "encyclopedia":
+            entries = [entry for entry in knowledge.get("encyclopedia") or () if entry["mention"] == mention]
+            for entry in entries[:1]:
+                note |= {"title": entry["title"], "rule": entry.get("rule"), "record": entry.get("source")}
+    return notes
 
 
 def register() -> None:

@@ -214,7 +214,7 @@ class MmavkRecipe(Recipe):
     fusion: Fusion = "word_level"
     similarity_threshold: float | int = 0.35
     low_similarity_weight: float | int = 0.0
-    knowledge_parts: list[Literal["auxiliary", "caption"]] = field(default_factory=lambda: ["auxiliary"])
+    knowledge_parts: list[Literal["auxiliary", "caption", "ocr"]] = field(default_factory=lambda: ["auxiliary"])
     knowledge_dropout: float | int = 0.0
     attention: Literal["sdpa", "eager"] | None = None
     attention_dropout: float | int | None = None

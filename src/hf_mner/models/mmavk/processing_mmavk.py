@@ -40,7 +40,7 @@ from hf_mner.models.base.processing_base import (
 
 from .configuration_mmavk import FUSIONS, Fusion
 
-KnowledgePart = Literal["auxiliary", "caption"]
+KnowledgePart = Literal["auxiliary", "caption", "ocr"]
 KNOWLEDGE_PARTS: tuple[str, ...] = get_args(KnowledgePart)
 UNKNOWN_SIMILARITY = 1.0  # as if image and text were alike: what is not known filters nothing
 
@@ -76,8 +76,8 @@ class MmavkProcessor(MnerProcessor):
         fusion: one of `FUSIONS`.
         max_length: tokens of the words, special tokens included.
         knowledge_max_length: tokens of the auxiliary text, special tokens included; its end is cut, at a word.
-        knowledge: the parts of `example["knowledge"]` that make up the auxiliary text, in this order, of `auxiliary`
-            and `caption`.
+        knowledge: the parts of `example["knowledge"]` that make up the auxiliary text, in this order, of `auxiliary`,
+            `caption` and `ocr`.
         max_regions: with `prefix`, crops of detected objects beside the whole image: the most similar ones (else the
             best-scored); HVPNeT uses 3.
 
