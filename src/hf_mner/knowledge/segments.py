@@ -27,9 +27,9 @@ class SegmentationObjects(ModelSource):
     looked at once in a call.
 
     Args:
-        model: name or folder of a model that `AutoModelForSemanticSegmentation` loads, or such a model itself; its
-            processor must show it the whole image (no `do_center_crop`).
-        processor: its image processor; needed if and only if `model` is not a name.
+        model: name or folder of a model that `AutoModelForSemanticSegmentation` loads, or such a model itself.
+        processor: its image processor; needed if and only if `model` is not a name. One that would cut out the middle
+            of the image shrinks the whole image to that size instead.
         ignored_labels: classes that are no objects.
         min_area: areas that cover a smaller fraction of the image are left out.
         threshold: areas with a score of at most this are left out.
@@ -82,7 +82,7 @@ class SegmentationObjects(ModelSource):
         import torch
 
         self._load()
-        pixels = self._processor(images=images, return_tensors="pt")["pixel_values"]
+        pixels = self._processor(images=images, return_tensors="pt", **whole_image(self._processor))["pixel_values"]
         pixels = pixels.to(self._model.device, dtype=self._model.dtype)
         with torch.inference_mode():
             logits = self._model(pixel_values=pixels).logits.float()  # b c h w, coarser than the input
@@ -119,3 +119,14 @@ class SegmentationObjects(ModelSource):
     def _settings(self) -> dict[str, Any]:
         own = ("ignored_labels", "min_area", "threshold", "max_objects")
         return {**super()._settings(), **{name: getattr(self, name) for name in own}}
+
+
+def whole_image(processor: BaseImageProcessor) -> dict[str, Any]:
+    """Return what to tell an image processor so that nothing of the image is cut off.
+
+    The published processors of DeepLab cut out the middle; positions in the input would not be those in the image.
+    """
+    if not getattr(processor, "do_center_crop", False):
+        return {}
+    height, width = processor.crop_size["height"], processor.crop_size["width"]
+    return {"do_center_crop": False, "size": {"height": height, "width": width}}

@@ -240,6 +240,18 @@ def test_the_background_is_no_object():
     assert len(large) < len(everything[0])
 
 
+def test_a_processor_that_cuts_out_the_middle_shows_the_whole_image():
+    model, _ = tiny_segmenter()
+    cutting = transformers.MobileNetV2ImageProcessorPil(
+        size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}, do_center_crop=True
+    )
+    whole = transformers.MobileNetV2ImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False)
+    settings = {"threshold": 0.0, "min_area": 0.0}
+    found, expected = (SegmentationObjects(model, part, **settings)(posts()) for part in (cutting, whole))
+    assert found == expected
+    assert cutting.do_center_crop, "the processor itself is not changed"
+
+
 def test_classes_fill_the_image_and_have_short_names():
     (found,) = ImageClassifier(*tiny_classifier(), threshold=0.0)(posts()[:1])
     assert {item["label"] for item in found} == {"cat", "red", "dog", "N/A"}
