@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from hf_mner.data.boxes import Box
 from hf_mner.data.schema import MnerExample, ObjectKnowledge
 from hf_mner.knowledge.base import ENTITY_COLUMN, entity_mentions
 from hf_mner.knowledge.captions import ImageCaptioner
+from hf_mner.knowledge.crops import listed_objects, region_crops
 from hf_mner.knowledge.dual_encoders import DualEncoderSource
-from hf_mner.knowledge.image_text_models import chunks, once_per_image, rgb_image
+from hf_mner.knowledge.image_text_models import chunks, once_per_image
 from hf_mner.knowledge.model_source import check_fraction
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class RegionCaptioner(ImageCaptioner):
         """Tell whether an object of the example has no caption; without an image none can be had."""
         if example.get("image") is None:
             return False
-        return any(item.get("caption") is None for item in _objects(example) or ())
+        return any(item.get("caption") is None for item in listed_objects(example) or ())
 
     def __call__(self, examples: Sequence[MnerExample]) -> list[list[ObjectKnowledge] | None]:  # type: ignore[override]
         """Return the objects of each example with captions; without an image they stay as they are.
@@ -89,9 +88,9 @@ class RegionCaptioner(ImageCaptioner):
         regions = [region_crops(example, self.margin) for example in examples]
         captions = iter(super().__call__(_as_examples([crop for crops in regions for crop in crops or ()])))
         return [
-            _objects(example)
+            listed_objects(example)
             if crops is None
-            else [{**item, "caption": next(captions)} for item in _objects(example) or ()]
+            else [{**item, "caption": next(captions)} for item in listed_objects(example) or ()]
             for example, crops in zip(examples, regions, strict=True)
         ]
 
@@ -168,7 +167,7 @@ class RegionSimilarity(DualEncoderSource):
         for example, own in zip(examples, regions, strict=True):
             mentions = entity_mentions(example)
             if not own:
-                is_known = example.get("image") is not None and _objects(example) is not None
+                is_known = example.get("image") is not None and listed_objects(example) is not None
                 values.append([[] for _ in mentions] if is_known else None)
                 continue
             images = [cast("Tensor", next(features)) for _ in own]
@@ -184,47 +183,12 @@ class RegionSimilarity(DualEncoderSource):
         return {**super()._settings(), "margin": self.margin}
 
 
-def region_crops(example: MnerExample, margin: float) -> list[Image.Image] | None:
-    """Return the region of each object, None without an image or where objects were not looked for.
-
-    Args:
-        example: `knowledge["objects"]` has boxes in pixels of the upright image.
-        margin: see `RegionCaptioner`.
-    """
-    objects = _objects(example)
-    if example.get("image") is None or objects is None:
-        return None
-    image = rgb_image(example) if objects else None
-    return [image.crop(crop_box(item["box"], image.size, margin)) for item in objects] if image else []
-
-
-def crop_box(box: Box, image_size: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
-    """Return whole pixels that enclose a box and its margin, inside the image, at least one wide and high.
-
-    Args:
-        box: `[xmin, ymin, xmax, ymax]` in pixels.
-        image_size: `(width, height)` in pixels.
-        margin: fraction of the box's width added on the left and the right, of its height above and below.
-    """
-    sides = []
-    for start, end, limit in ((box[0], box[2], image_size[0]), (box[1], box[3], image_size[1])):
-        extra = margin * (end - start)
-        first = min(max(0, math.floor(start - extra)), limit - 1)
-        sides.append((first, max(first + 1, min(limit, math.ceil(end + extra)))))
-    (left, right), (top, bottom) = sides
-    return left, top, right, bottom
-
-
 def cosine_table(texts: Sequence[Tensor], images: Sequence[Tensor]) -> list[list[float]]:
     """Return the cosine of each text (`d`) with each image (`d`), in [-1, 1] in spite of rounding."""
     import torch
 
     left, right = (torch.nn.functional.normalize(torch.stack(list(side)).float(), dim=-1) for side in (texts, images))
     return (left @ right.T).clamp(-1, 1).tolist()
-
-
-def _objects(example: MnerExample) -> list[ObjectKnowledge] | None:
-    return cast(dict, example.get("knowledge") or {}).get("objects")
 
 
 def _as_examples(crops: Sequence[Image.Image]) -> list[MnerExample]:

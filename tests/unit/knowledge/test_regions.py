@@ -6,8 +6,9 @@ from test_similarity import clip, picture  # noqa: F401  a fixture
 
 from hf_mner.data.schema import check_knowledge
 from hf_mner.knowledge import ImageCaptioner, KnowledgeSource, add_knowledge
+from hf_mner.knowledge.crops import crop_box, region_crops
 from hf_mner.knowledge.image_text_models import rgb_image
-from hf_mner.knowledge.regions import RegionCaptioner, RegionSimilarity, crop_box, region_crops
+from hf_mner.knowledge.regions import RegionCaptioner, RegionSimilarity
 
 torch = pytest.importorskip("torch")
 
