@@ -2,7 +2,7 @@
 
     python benchmarks/synthetic_encyclopedia.py 7000000 articles.parquet
 
-writes what `wikimedia/wikipedia` on the Hub looks like: a Parquet file with `title` and `text`. The titles are distinct.
+writes what `wikimedia/wikipedia` on the Hub looks like: a Parquet file with `title` and `text`. Titles are distinct.
 """
 
 from __future__ import annotations

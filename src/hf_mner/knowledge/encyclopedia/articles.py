@@ -188,7 +188,7 @@ def read_parquet_articles(path: Path) -> Iterator[Article]:
     """Yield the articles of a Parquet file, see `read_articles`; a thousand rows are in memory at a time."""
     from pyarrow.parquet import ParquetFile
 
-    with ParquetFile(path) as file:
+    with ParquetFile(path, pre_buffer=False) as file:  # else the whole file stays in memory
         known = ("title", "text", "description", "aliases", "redirects", "short", "qid", "source", "weight")
         columns = [name for name in known if name in file.schema_arrow.names]
         if "title" not in columns:

@@ -268,15 +268,16 @@ class IndexBuild:
         unfinished = self.folder / f"{NEAR_FILE}.tmp"
         entries = np.lib.format.open_memmap(unfinished, mode="w+", dtype="<u8", shape=(max(size, 1),))
         bits = directory_bits(size)
-        directory = np.zeros((1 << bits) + 1, np.int64)
+        directory = np.zeros((1 << bits) + 1, np.uint64)
         done = 0
         for part in range(len(self._bounds) - 1):
             rows = self._range("near", part, runs)
             entries[done : done + len(rows)] = rows
-            counts = np.bincount((rows >> np.uint64(64 - bits)).astype(np.int64), minlength=1 << bits)
-            directory[1:] += counts
+            leading, counts = np.unique(rows >> np.uint64(64 - bits), return_counts=True)
+            directory[leading.astype(np.int64) + 1] += counts.astype(np.uint64)
             done += len(rows)
-        np.save(self.folder / DIRECTORY_FILE, np.cumsum(directory))
+        np.cumsum(directory, out=directory)
+        np.save(self.folder / DIRECTORY_FILE, directory)
         entries.flush()
         os.replace(unfinished, self.folder / NEAR_FILE)
 

@@ -74,10 +74,12 @@ def index_entries(names: Sequence[str], numbers: Sequence[int]) -> Hashes:
 
 def directory_bits(size: int) -> int:
     """Return the number of leading bits by which the directory of an index of this size is divided."""
-    return int(np.clip(np.ceil(np.log2(max(size, 1) / 8)), 1, 24))
+    return int(np.clip(np.ceil(np.log2(max(size, 1) / 32)), 1, 24))
 
 
-def proposals(names: Sequence[str], entries: Hashes, directory: NDArray[np.int64], limit: int = 16) -> list[list[int]]:
+def proposals(
+    names: Sequence[str], entries: Hashes, directory: NDArray[np.uint64], limit: int = 16
+) -> list[list[int]]:
     """Return for each name the numbers of the names in the index that share a form with it.
 
     Args:
@@ -90,7 +92,7 @@ def proposals(names: Sequence[str], entries: Hashes, directory: NDArray[np.int64
     bits = int(len(directory) - 1).bit_length() - 1
     leading = (hashes >> np.uint64(HASH_BITS - bits)).astype(np.int64)
     wanted = hashes << np.uint64(HASH_BITS)
-    low, high = directory[leading], directory[leading + 1]
+    low, high = directory[leading].astype(np.int64), directory[leading + 1].astype(np.int64)
     last = high
     for _ in range(int((high - low).max(initial=0)).bit_length()):  # all bisections at once
         is_open = low < high
