@@ -111,7 +111,7 @@ def seconds(encyclopedia: Any, mentions: list[str], contexts: list[str]) -> floa
     return time.process_time() - start
 
 
-def bm25(data_dir: Path, work_dir: Path, size: int) -> dict[str, Any]:
+def bm25(data_dir: Path, *_: object) -> dict[str, Any]:
     """Look up some mentions among the real records by BM25 over the words of titles and aliases."""
     from rank_bm25 import BM25Okapi
 

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-CONSONANTS = ["b", "c", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z", "ch", "sh", "th", "br", "st", "tr"]
-VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "ou"]
-ENDS = ["", "n", "r", "s", "t", "l", "nd", "rk"]
-KINDS = ["city", "village", "river", "singer", "footballer", "politician", "film", "album", "novel", "company", "team", "school", "railway", "beetle"]
+CONSONANTS = tuple("bcdfghjklmnprstvwz") + ("ch", "sh", "th", "br", "st", "tr")
+VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ou")
+ENDS = ("", "n", "r", "s", "t", "l", "nd", "rk")
+KINDS = ("city", "village", "river", "singer", "footballer", "politician", "film", "album", "novel", "company", "team")
 NUM_WORDS = 60_000
 CHUNK = 50_000
 
@@ -50,11 +50,12 @@ def articles(size: int, seed: int = 0) -> Iterator[tuple[str, str]]:
                 continue
             seen.add(hash(title))
             names = words[others[row]]
+            kind, year = KINDS[kinds[row]], 1800 + others[row, 7] % 220
             yield (
                 title,
-                f"{title} is a {KINDS[kinds[row]]} in {names[0]}, {names[1]}. It is known for its {names[2].lower()} and"
-                f" for the {names[3]} of {names[4]}, which {names[5]} {names[6]} founded in"
-                f" {1800 + others[row, 7] % 220}.\n\nThe name comes from {names[8]} {names[9]}, {names[10]} of {names[11]}.",
+                f"{title} is a {kind} in {names[0]}, {names[1]}. It is known for its {names[2].lower()} and for the"
+                f" {names[3]} of {names[4]}, which {names[5]} {names[6]} founded in {year}.\n\nThe name comes from"
+                f" {names[8]} {names[9]} of {names[10]}.",
             )
             if len(seen) == size:
                 return

@@ -1,9 +1,11 @@
-"""`hf-mner knowledge`: fill a knowledge store, see what it holds, and exchange it with files and data sets."""
+"""`hf-mner knowledge`: fill and exchange a knowledge store; build and ask an encyclopedia."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from hf_mner.knowledge.base import KnowledgeSource
     from hf_mner.knowledge.store import KnowledgeStore, SourceRecord, StoredItems
 
-app = typer.Typer(no_args_is_help=True, help="Compute knowledge once and keep it in a store.")
+app = typer.Typer(no_args_is_help=True, help="Compute knowledge once and keep it; look names up in an encyclopedia.")
 StorePath = Annotated[Path, typer.Argument(help="File of the store, such as knowledge.sqlite.")]
 Data = Annotated[
     str,
@@ -152,6 +154,77 @@ def merge(store: StorePath, other: Annotated[Path, typer.Argument(help="The stor
 
     with KnowledgeStore(store) as opened:
         typer.echo(f"{store}: {opened.merge(other)} new items from {other}.")
+
+
+@app.command()
+def index(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Articles: .parquet, .jsonl, .tsv, or a dump of Wikipedia (.xml.bz2, .json.gz)."),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of the index.")],
+    max_text_chars: Annotated[int, typer.Option(min=1, help="Length that an article's text is cut to.")] = 300,
+    minor_source: Annotated[
+        list[str] | None,
+        typer.Option(help="Value of `source` that is not trusted without context (may be repeated)."),
+    ] = None,
+) -> None:
+    """Build the index of an encyclopedia; run again, it goes on where it was stopped."""
+    from hf_mner.knowledge.encyclopedia import MINOR_SOURCES, EncyclopediaIndex, IndexSettings, build_index
+
+    settings = IndexSettings(max_text_chars, tuple(minor_source) if minor_source else MINOR_SOURCES)
+    with show_index_progress() as progress:
+        build_index(files, output, settings, progress=progress)
+    typer.echo(f"{output}: {len(EncyclopediaIndex(output)):,} articles.")
+
+
+@app.command()
+def lookup(
+    mention: Annotated[list[str], typer.Argument(help="Names as written in a post: 'Steve Kerr' '#GoWarriors'.")],
+    encyclopedia: Annotated[
+        list[Path], typer.Option(help="Folder of an index, or files of articles (may be repeated).")
+    ],
+    context: Annotated[str, typer.Option(help="The post, used to choose between articles of one name.")] = "",
+) -> None:
+    """Find the articles of names, and say by which rule."""
+    from hf_mner.knowledge.encyclopedia import Encyclopedia
+
+    with show_index_progress() as progress:
+        opened = Encyclopedia.from_files(encyclopedia, progress=progress)
+    found = opened.lookup(mention, [context] * len(mention))
+    if not sys.stdout.isatty():
+        for name, entry in zip(mention, found, strict=True):
+            typer.echo(json.dumps(entry or {"mention": name, "title": None}, ensure_ascii=False))
+        return
+    for name, entry in zip(mention, found, strict=True):
+        typer.echo(f"{name}: {entry['title']} ({entry['rule']}). {entry['text']}" if entry else f"{name}: not found")
+
+
+@contextmanager
+def show_index_progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show on standard error how the build of an index goes on, with its rate and the remaining time of its end."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(step: str, done: int, total: int | None) -> None:
+            if step not in tasks:
+                unit = "articles" if step == "reading" else "ranges of names"
+                tasks[step] = bars.add_task(f"{step} {unit}", total=total, rate="", completed=done)
+            speed = bars.tasks[tasks[step]].speed
+            bars.update(tasks[step], completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
+
+        yield show
 
 
 def build_store(

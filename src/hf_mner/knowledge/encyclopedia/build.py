@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -54,11 +54,8 @@ RANGE_ROWS = 1_000_000  # rows that are merged at once, about
 MAX_RANGES = 256
 
 
-class Progress:
-    """Hears how a build goes on; this one is deaf. `step` is "reading" or "merging", `total` is None if unknown."""
-
-    def __call__(self, step: str, done: int, total: int | None) -> None:
-        """Hear that `done` articles were read, or ranges merged."""
+# Hears how a build goes on: the step ("reading" or "merging"), articles or ranges done, and all of them if known.
+Progress = Callable[[str, int, "int | None"], object]
 
 
 def build_index(
@@ -93,7 +90,7 @@ def build_index(
         if folder.exists():
             check_same(folder, digest)
             return folder
-        build = IndexBuild(folder.with_name(f"{folder.name}.building"), digest, settings, progress or Progress())
+        build = IndexBuild(folder.with_name(f"{folder.name}.building"), digest, settings, progress)
         build.read(sources, batch_size)
         build.merge()
         build.finish(folder)
@@ -129,7 +126,7 @@ class IndexBuild:
 
     state: dict[str, Any]
 
-    def __init__(self, folder: Path, digest: str, settings: IndexSettings, progress: Progress):
+    def __init__(self, folder: Path, digest: str, settings: IndexSettings, progress: Progress | None):
         self.folder, self.settings, self.progress = folder, settings, progress
         self._open()
         if self.state.get("digest") != digest:
@@ -159,6 +156,10 @@ class IndexBuild:
         self.state |= changes
         transaction.put(b"meta", json.dumps(self.state).encode(), db=self._meta)
 
+    def _report(self, step: str, done: int, total: int | None) -> None:
+        if self.progress is not None:
+            self.progress(step, done, total)
+
     # ------------------------------------------------------------------------------------------------- reading
     def read(self, sources: Sequence[Path | Article], batch_size: int) -> None:
         """Read what was not read yet."""
@@ -170,7 +171,7 @@ class IndexBuild:
             articles = islice(articles, self.state["records"], None)
             while batch := list(islice(articles, batch_size)):
                 self._read_batch(batch)
-                self.progress("reading", self.state["articles"], None)
+                self._report("reading", self.state["articles"], None)
             with self._env.begin(write=True) as transaction:
                 self._commit(transaction, file=position + 1, records=0)
 
@@ -218,7 +219,7 @@ class IndexBuild:
                 cursor = transaction.cursor(self._names)
                 cursor.putmulti(grouped(entries), append=True)
                 self._commit(transaction, merged=part + 1)
-            self.progress("merging", part + 1, len(self._bounds) - 1)
+            self._report("merging", part + 1, len(self._bounds) - 1)
         self._merge_near()
 
     def _count(self, what: str, runs: range) -> int:

@@ -100,7 +100,8 @@ def article_names(article: Article, key: str) -> Iterator[tuple[int, int]]:
     if letters := initials(bare):
         yield name_number(letters), INITIALS | TITLE
     for short in short_names(key):
-        yield name_number(short), SHORT | TITLE
+        for form in {short, squash(short)}:
+            yield name_number(form), SHORT | TITLE
 
 
 def references(article: Article) -> Iterator[tuple[int, int, int]]:

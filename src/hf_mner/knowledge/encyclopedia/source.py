@@ -72,10 +72,10 @@ class Encyclopedia:
     - `"alias"`: it is another name of an article: a given one, one that its first sentences give, or its title without
       the closing parenthesis. `"redirect"`: a redirect or a disambiguation page leads from it to the article.
     - `"hashtag"`: it is a name once it is split where case changes (`#GoldenStateWarriors`), or without its spaces
-      (`@katyperry`), or without digits and usual words at its ends (`taylorswift13`, `#GoWarriors`).
+      (`@katyperry`), or without digits and usual words at its ends (`taylorswift13`).
     - `"abbreviation"`: it is the initials of an organisation whose text shares a word with the context (`nyk`).
-    - `"short"`: it is the end of a sports team's title (`Warriors`): the only one, or one whose text shares a word
-      with the context.
+    - `"short"`: it is the end of a sports team's title (`Warriors`, `#GoTrailBlazers`): the only one, or one whose text
+      shares a word with the context.
     - `"fuzzy"`: it is one edit away from a title, in a word of five letters or more, not in its first letter or a
       digit, and a typical one (`Justin Beiber`); another word is intact, or the context shares one with the text.
 
@@ -341,7 +341,7 @@ def other_readings(reader: IndexReader, mention: str, key: str) -> list[Reading]
     """
     split = normalise_title(parts) if (parts := split_hashtag(mention)) != mention else key
     squashed = squash(key)
-    postings = {name: reader.postings(name) for name in {key, split, squashed}}
+    postings = {name: reader.postings(name) for name in dict.fromkeys((key, split, squashed))}
     ways: list[tuple[Way, str, tuple[int, ...]]] = []
     if split != key:
         ways.append(("split", split, (WHOLE,)))
@@ -351,8 +351,7 @@ def other_readings(reader: IndexReader, mention: str, key: str) -> list[Reading]
             postings[bare] = reader.postings(bare)
             ways.append(("affix", bare, (JOINED, WHOLE)))
     ways += [("initials", squashed, (INITIALS,)), ("short", key, (SHORT,))]
-    if split != key:
-        ways.append(("short", split, (SHORT,)))
+    ways += [("short", bare, (SHORT,)) for way, bare, _ in list(ways) if way == "affix"]
     return [
         Reading(way, name, found)
         for way, name, forms in ways
