@@ -5,9 +5,13 @@ from hf_mner.knowledge.base import KnowledgeSource, add_knowledge, entity_mentio
 from hf_mner.knowledge.captions import ImageCaptioner
 from hf_mner.knowledge.classification import ImageClassifier
 from hf_mner.knowledge.encyclopedia import Encyclopedia, EncyclopediaMatch, normalise_title
+from hf_mner.knowledge.endpoint import ChatEndpoint
+from hf_mner.knowledge.endpoint_auxiliary import EndpointAuxiliary
+from hf_mner.knowledge.endpoint_errors import BudgetReached, EndpointError
 from hf_mner.knowledge.objects import ObjectDetector
 from hf_mner.knowledge.ocr import OcrText
 from hf_mner.knowledge.onnx_detectors import OnnxDetector
+from hf_mner.knowledge.rationales import LlmRationales, parse_rationale
 from hf_mner.knowledge.regions import RegionCaptioner, RegionSimilarity
 from hf_mner.knowledge.segments import SegmentationObjects
 from hf_mner.knowledge.similarity import CaptionSimilarity, ClipSimilarity
@@ -17,14 +21,19 @@ from hf_mner.knowledge.vinvl_files import read_vinvl
 
 __all__ = [
     "AuxiliaryKnowledge",
+    "BudgetReached",
     "CaptionSimilarity",
+    "ChatEndpoint",
     "ClipSimilarity",
     "Encyclopedia",
     "EncyclopediaMatch",
+    "EndpointAuxiliary",
+    "EndpointError",
     "ImageCaptioner",
     "ImageClassifier",
     "KnowledgeSource",
     "KnowledgeStore",
+    "LlmRationales",
     "ObjectDetector",
     "OcrText",
     "OnnxDetector",
@@ -38,5 +47,6 @@ __all__ = [
     "knowledge_map",
     "load_prompt",
     "normalise_title",
+    "parse_rationale",
     "read_vinvl",
 ]

@@ -44,6 +44,7 @@ SOURCES: dict[str, SourceEntry] = {
     "captions": SourceEntry("captions:ImageCaptioner", "model"),
     "auxiliary": SourceEntry("auxiliary:AuxiliaryKnowledge", "model"),
     "rationales": SourceEntry("rationales:LlmRationales", "model"),
+    "endpoint_auxiliary": SourceEntry("endpoint_auxiliary:EndpointAuxiliary", "model"),
     "ocr": SourceEntry("ocr:OcrText", "min_score"),
     "objects": SourceEntry("objects:ObjectDetector", "model"),
     "onnx_objects": SourceEntry("onnx_detectors:OnnxDetector", "path", has_files=True),

@@ -140,6 +140,11 @@ class CaptionSimilarity(ModelSource):
         found = dict(zip(pairs, _cosines(embeddings[left], embeddings[right]), strict=True))
         return [found.get(index) for index in range(len(examples))]
 
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Return `b d`, the embedding of each text, not yet scaled; the model is loaded if need be."""
+        self._load()
+        return self._embed(list(texts))
+
     def _embed(self, texts: list[str]) -> Tensor:
         """Return `b d`, the mean hidden state of each text; texts of like length should stand together."""
         import torch
