@@ -15,15 +15,17 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from .index import TITLE, Candidate, IndexedArticle
-from .names import STOP_WORDS, squash
+from .names import STOP_WORDS, initials, squash
 
 Way = Literal["whole", "split", "joined", "affix", "initials", "short", "near"]
 MIN_EDITED_WORD = 5  # letters; shorter words that differ in one are mostly other words
+MAX_CODE = 2  # letters of an alias that says nothing by itself; one more if it is not in capitals
 MIN_JOINED_NAME = 5  # letters of a name without its spaces
 MIN_INITIALS = 3
 MIN_SHORT_NAME = 4  # letters; shorter ends of titles are initials and numbers
 TEAM_WORDS = frozenset({"team", "club", "franchise"})
 SPORTS = frozenset({"basketball", "football", "baseball", "hockey", "soccer", "rugby", "cricket", "league"})
+SPORTSPEOPLE = frozenset({"player", "footballer", "coach", "midfielder", "striker", "defender", "born"})
 ORGANISATION_WORDS = TEAM_WORDS | {
     *("association", "organization", "league", "company", "university", "agency", "party", "union"),
 }
@@ -32,9 +34,17 @@ _VOWELS = frozenset("aeiouy")
 
 
 class Reading(NamedTuple):
-    """One way to read a mention: the way, the normalised name that was read, and the articles that have it."""
+    """One way to read a mention.
+
+    Attributes:
+        way: how it was read.
+        mention: as written.
+        name: the normalised name that was read.
+        candidates: the articles that have it.
+    """
 
     way: Way
+    mention: str
     name: str
     candidates: list[Candidate]
 
@@ -49,33 +59,34 @@ class Scored(NamedTuple):
 
 def sole_candidate(reading: Reading) -> Candidate | None:
     """Return the article that a reading means whatever the context, None if that depends on the context."""
-    if len(reading.candidates) == 1 and reading.way == "whole":
-        (candidate,) = reading.candidates
-        return None if candidate.article.is_doubtful else candidate
-    return None
+    if len(reading.candidates) != 1 or reading.way != "whole":
+        return None
+    (candidate,) = reading.candidates
+    return candidate if accept_names(reading, [Scored(*candidate, 0)]) else None
 
 
-def best_candidate(reading: Reading, mention: str, around: set[str]) -> Candidate | None:
+def best_candidate(reading: Reading, around: set[str]) -> Candidate | None:
     """Return the article that a reading means, None if it accepts none.
 
     Args:
         reading: see `Reading`.
-        mention: as written.
         around: content words of the context; those of the mention itself do not count.
     """
     own = reading.name.split(" ")
     others = around.difference(own)
-    scored = [
-        Scored(origin, article, len(others.intersection(article.words.split(" "))))
-        for origin, article in reading.candidates
-    ]
-    accepted = ACCEPTED[reading.way](reading.name, [item for item in scored if is_trusted(item)])
+    accepted = ACCEPTED[reading.way](
+        reading,
+        [
+            Scored(origin, article, len(others.intersection(article.words.split(" "))))
+            for origin, article in reading.candidates
+        ],
+    )
     if not accepted:
         return None
     best = accepted[0]
     if len(accepted) > 1:
-        words = set() if is_short_capitals(mention) else set(own)
-        best = max(accepted, key=lambda item: rank(item, mention, words))
+        words = set() if is_short_capitals(reading.mention) else set(own)
+        best = max(accepted, key=lambda item: rank(item, reading.mention, words))
     return Candidate(best.origin, best.article)
 
 
@@ -93,48 +104,53 @@ def rank(item: Scored, mention: str, words: set[str]) -> tuple[bool, bool, int, 
     return not article.is_minor, item.num_shared > 0, order, item.num_shared, is_named, article.renown
 
 
-def is_trusted(item: Scored) -> bool:
-    """Tell whether an article counts in this context."""
-    return item.num_shared > 0 or not item.article.is_doubtful
-
-
 def is_short_capitals(mention: str) -> bool:
     """Tell whether a mention is written like an abbreviation."""
     bare = mention.lstrip("#@")
     return len(bare) <= 5 and bare.isupper()
 
 
-def accept_all(_: str, items: list[Scored]) -> list[Scored]:
-    """Accept every article."""
-    return items
+def accept_names(reading: Reading, items: list[Scored]) -> list[Scored]:
+    """Accept all but doubtful articles and mere codes, unless the context speaks for them."""
+    return [item for item in items if item.num_shared or not (item.article.is_doubtful or is_code(reading, item))]
 
 
-def accept_known(name: str, items: list[Scored]) -> list[Scored]:
+def is_code(reading: Reading, item: Scored) -> bool:
+    """Tell whether a name is a short alias that the title does not explain, such as `CA` of Canada, `Bob` of a bank."""
+    longest = MAX_CODE if is_short_capitals(reading.mention) else MAX_CODE + 1
+    if len(reading.name) > longest or item.origin == TITLE or reading.name in item.article.key.split(" "):
+        return False
+    return not (initials(item.article.title) or "").startswith(reading.name)
+
+
+def accept_known(reading: Reading, items: list[Scored]) -> list[Scored]:
     """Accept articles of names that are long enough, of minor sources only those that the context speaks for."""
-    if len(name) < MIN_JOINED_NAME:
+    if len(reading.name) < MIN_JOINED_NAME:
         return []
     return [item for item in items if item.num_shared or not item.article.is_minor]
 
 
-def accept_titles_of_words(_: str, items: list[Scored]) -> list[Scored]:
+def accept_titles_of_words(_: Reading, items: list[Scored]) -> list[Scored]:
     """Accept what still has several words, such as `taylorswift13`, or shares a word with the context."""
     return [item for item in items if item.num_shared or (not item.article.is_minor and " " in item.article.key)]
 
 
-def accept_initials(name: str, items: list[Scored]) -> list[Scored]:
+def accept_initials(reading: Reading, items: list[Scored]) -> list[Scored]:
     """Accept organisations that the context speaks for."""
-    if len(name) < MIN_INITIALS:
+    if len(reading.name) < MIN_INITIALS:
         return []
     known = [item for item in items if item.num_shared and not item.article.is_minor]
     return [item for item in known if mentions_any(item.article, ORGANISATION_WORDS)]
 
 
-def accept_short(name: str, items: list[Scored]) -> list[Scored]:
+def accept_short(reading: Reading, items: list[Scored]) -> list[Scored]:
     """Accept sports teams: those that the context speaks for, or else the only one."""
-    if len(name) < MIN_SHORT_NAME:
+    if len(reading.name) < MIN_SHORT_NAME:
         return []
     known = [item for item in items if not item.article.is_minor and mentions_any(item.article, TEAM_WORDS)]
-    teams = [item for item in known if mentions_any(item.article, SPORTS)]
+    teams = [
+        item for item in known if mentions_any(item.article, SPORTS) and not mentions_any(item.article, SPORTSPEOPLE)
+    ]
     return [item for item in teams if item.num_shared] or (teams if len(teams) == 1 else [])
 
 
@@ -143,20 +159,18 @@ def mentions_any(article: IndexedArticle, words: frozenset[str]) -> bool:
     return not words.isdisjoint(article.words.split(" "))
 
 
-def accept_misspelt(name: str, items: list[Scored]) -> list[Scored]:
-    """Accept titles of which the name is a likely misspelling, if another word or the context speaks for them."""
-    accepted = []
-    for item in items:
-        title = item.article.key
-        is_supported = item.num_shared > 0 or has_word_in_common(name, title)
-        if is_supported and not item.article.is_minor and is_likely_misspelling(name, title):
-            accepted.append(item)
-    return accepted
+def accept_misspelt(reading: Reading, items: list[Scored]) -> list[Scored]:
+    """Accept titles that another word of the mention, or the context, speaks for; see `misspelt_word` for the rest."""
+    return [
+        item
+        for item in items
+        if not item.article.is_minor and (item.num_shared or has_word_in_common(reading.name, item.article.key))
+    ]
 
 
-ACCEPTED: dict[Way, Callable[[str, list[Scored]], list[Scored]]] = {
-    "whole": accept_all,
-    "split": accept_all,
+ACCEPTED: dict[Way, Callable[[Reading, list[Scored]], list[Scored]]] = {
+    "whole": accept_names,
+    "split": accept_names,
     "joined": accept_known,
     "affix": accept_titles_of_words,
     "initials": accept_initials,
@@ -171,8 +185,8 @@ def has_word_in_common(name: str, title: str) -> bool:
     return any(len(word) > 2 and word not in STOP_WORDS for word in shared)
 
 
-def is_likely_misspelling(name: str, title: str) -> bool:
-    """Tell whether a normalised name is one typical slip away from a normalised title.
+def misspelt_word(name: str, title: str) -> str | None:
+    """Return the word of a normalised name that makes it one typical slip away from a normalised title, else None.
 
     The slip is a letter too many or too few, two neighbours in the other order, a vowel for another, or a consonant
     for one that sounds like it; in a word of `MIN_EDITED_WORD` letters or more, but not its first one, and no digit.
@@ -182,10 +196,12 @@ def is_likely_misspelling(name: str, title: str) -> bool:
     if place is None:
         place = min(len(written), len(meant))
     if not is_one_slip(written[place:], meant[place:]):
-        return False
+        return None
     start, word = word_at(title, place)
     changed = written[place : place + 1] + meant[place : place + 1]
-    return place > start and len(word) >= MIN_EDITED_WORD and not any(letter.isdigit() for letter in changed)
+    if place == start or len(word) < MIN_EDITED_WORD or any(letter.isdigit() for letter in changed):
+        return None
+    return word_at(name, place)[1]
 
 
 def is_one_slip(written: str, meant: str) -> bool:

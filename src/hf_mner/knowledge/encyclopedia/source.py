@@ -33,7 +33,7 @@ from .names import (
     without_affixes,
 )
 from .near_names import is_hashed
-from .ranking import Reading, Way, best_candidate, sole_candidate
+from .ranking import Reading, Way, best_candidate, misspelt_word, sole_candidate
 
 # Lists of names without regard to renown (every town of GeoNames, random articles). Of Twitter-2017's training
 # mentions that only these know, one-word names without a word of context in common misled in 71 of 89 cases (a surname
@@ -70,14 +70,16 @@ class Encyclopedia:
 
     - `"exact"`: the mention is a title; `"normalised"`: it is one after `normalise_title`.
     - `"alias"`: it is another name of an article: a given one, one that its first sentences give, or its title without
-      the closing parenthesis. `"redirect"`: a redirect or a disambiguation page leads from it to the article.
+      the closing parenthesis; codes of two letters that are not its initials need a word of context. `"redirect"`: a
+      redirect or a disambiguation page leads from it to the article.
     - `"hashtag"`: it is a name once it is split where case changes (`#GoldenStateWarriors`), or without its spaces
       (`@katyperry`), or without digits and usual words at its ends (`taylorswift13`).
     - `"abbreviation"`: it is the initials of an organisation whose text shares a word with the context (`nyk`).
-    - `"short"`: it is the end of a sports team's title (`Warriors`, `#GoTrailBlazers`): the only one, or one whose text
+    - `"short"`: it is the end of a sports team's title (`Warriors`, `#GoWarriors`): the only one, or one whose text
       shares a word with the context.
-    - `"fuzzy"`: it is one edit away from a title, in a word of five letters or more, not in its first letter or a
-      digit, and a typical one (`Justin Beiber`); another word is intact, or the context shares one with the text.
+    - `"fuzzy"`: it is one edit away from a title, in a word of five letters or more that no article is called by, not
+      in its first letter or a digit, and a typical one (`Justin Beiber`); another word is intact, or the context
+      shares one with the text.
 
     Stop words, numbers and single letters find nothing, unless written in capitals (`US`). How articles of one name
     are ranked with the context is said in `ranking.py`.
@@ -234,9 +236,9 @@ class Encyclopedia:
                 missing = [place for place, match in enumerate(found) if match is None]
                 self._read_near(reader, [mentions[place] for place in missing])
                 for place in missing:
-                    found[place] = self._match(
-                        self._known[mentions[place]].near, mentions[place], lookup.around(place)
-                    )
+                    near = self._known[mentions[place]].near
+                    if near is not None and near.candidates:
+                        found[place] = self._match(near, lookup.around(place))
         if len(self._known) > self.cache_size:
             self.forget()
         return found
@@ -252,12 +254,12 @@ class Encyclopedia:
         if known.match is not None or known.is_common:
             return known.match
         around = lookup.around(place)
-        if match := self._match(known.whole, mention, around):
+        if match := self._match(known.whole, around):
             return match
         if known.others is None:
             known.others = other_readings(reader, mention, known.key)
         for reading in known.others:
-            if match := self._match(reading, mention, around):
+            if match := self._match(reading, around):
                 return match
         return None
 
@@ -266,9 +268,9 @@ class Encyclopedia:
         known = _Known(normalise_title(mention))
         known.is_common = is_too_common(mention, known.key)
         if not known.is_common and (postings := reader.postings(known.key)):
-            known.whole = Reading("whole", known.key, reader.candidates(postings, WHOLE))
+            known.whole = Reading("whole", mention, known.key, reader.candidates(postings, WHOLE))
             if sole := sole_candidate(known.whole):
-                known.match = self._matched(known.whole, mention, sole)
+                known.match = self._matched(known.whole, sole)
         return known
 
     def _read_near(self, reader: IndexReader, mentions: Iterable[str]) -> None:
@@ -277,21 +279,24 @@ class Encyclopedia:
         for mention in dict.fromkeys(mentions):
             known = self._known[mention]
             if known.near is None and not known.is_common:
-                known.near = Reading("near", known.key, [])
+                known.near = Reading("near", mention, known.key, [])
                 if is_hashed(squashed := squash(known.key)):
                     names[squashed] = known.near
         for near, numbers in zip(names.values(), self._index.near(list(names)), strict=True):
-            near.candidates.extend(Candidate(TITLE, reader.article(number)) for number in numbers)
+            for article in map(reader.article, numbers):
+                word = misspelt_word(near.name, article.key)
+                if word is not None and not reader.postings(word):
+                    near.candidates.append(Candidate(TITLE, article))
 
-    def _match(self, reading: Reading | None, mention: str, around: set[str]) -> EncyclopediaMatch | None:
+    def _match(self, reading: Reading | None, around: set[str]) -> EncyclopediaMatch | None:
         if reading is None or not reading.candidates:
             return None
-        best = best_candidate(reading, mention, around)
-        return self._matched(reading, mention, best) if best is not None else None
+        best = best_candidate(reading, around)
+        return self._matched(reading, best) if best is not None else None
 
-    def _matched(self, reading: Reading, mention: str, best: Candidate) -> EncyclopediaMatch | None:
+    def _matched(self, reading: Reading, best: Candidate) -> EncyclopediaMatch | None:
         """Return the match with its rule, None if that rule is not applied."""
-        article = best.article
+        article, mention = best.article, reading.mention
         rule = _BY_WAY.get(reading.way)
         if rule is None:
             rule = "exact" if article.title == mention else _BY_ORIGIN[best.origin]
@@ -353,7 +358,7 @@ def other_readings(reader: IndexReader, mention: str, key: str) -> list[Reading]
     ways += [("initials", squashed, (INITIALS,)), ("short", key, (SHORT,))]
     ways += [("short", bare, (SHORT,)) for way, bare, _ in list(ways) if way == "affix"]
     return [
-        Reading(way, name, found)
+        Reading(way, mention, name, found)
         for way, name, forms in ways
         if postings[name] and (found := reader.candidates(postings[name], *forms))
     ]
