@@ -91,6 +91,7 @@ def build_index(
             check_same(folder, digest)
             return folder
         build = IndexBuild(folder.with_name(f"{folder.name}.building"), digest, settings, progress)
+        build.state["files"] = [source.name for source in sources if isinstance(source, Path)]
         build.read(sources, batch_size)
         build.merge()
         build.finish(folder)

@@ -177,10 +177,10 @@ class Encyclopedia:
 
     @property
     def identity(self) -> SourceIdentity:
-        """Name the index by its content, wherever it lies."""
+        """Name the index by the files that it was built from and by its content, wherever it lies."""
         return SourceIdentity(
             source="Encyclopedia",
-            model="",
+            model=", ".join(self._index.meta.get("files", ())),
             revision=self._index.meta["digest"],
             prompt="",
             settings=",".join(self.rules),
