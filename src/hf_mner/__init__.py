@@ -23,6 +23,7 @@ PUBLIC = {
     "evaluate_model": "hf_mner.evaluation",
     "load_mner_dataset": "hf_mner.data.loaders",
     "load_recipe": "hf_mner.training.recipes",
+    "open_sources": "hf_mner.knowledge.registry",
     "pipeline": "hf_mner.pipelines",
     "recognize_entities": "hf_mner.models.base.recognition",
     "train_from_recipe": "hf_mner.training.run",
