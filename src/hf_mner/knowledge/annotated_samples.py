@@ -51,9 +51,8 @@ def make_sample(record: Any, where: str) -> AnnotatedSample:
         ValueError: if a part is missing, of another type, or unknown.
     """
     fields = dict(record) if isinstance(record, Mapping) else {}
-    tokens = fields.pop("tokens", None)
-    if tokens is not None and "text" not in fields and isinstance(tokens, Sequence) and not isinstance(tokens, str):
-        fields["text"] = " ".join(map(str, tokens))
+    if "text" not in fields and isinstance(fields.get("tokens"), list | tuple):
+        fields["text"] = " ".join(map(str, fields.pop("tokens")))
     fields["caption"] = fields.get("caption") or ""
     is_complete = set(fields) == set(AnnotatedSample._fields)
     if not is_complete or not all(isinstance(value, str) for value in fields.values()) or not fields["answer"].strip():

@@ -69,7 +69,7 @@ def _describe_status(error: APIStatusError, where: str, key_variable: str | None
         return EndpointError(f"{where} says that the account has no quota left; check its billing.", "quota")
     if status in (408, 409, 429) or status >= 500:
         wait = read_retry_after(error.response.headers.get("retry-after"))
-        return EndpointError(f"{where} replied {status}: {said}", str(status), True, wait)
+        return EndpointError(f"{where} replied {status}: {said!r}.", str(status), True, wait)
     if status in (401, 403):
         advice = (
             f"check that the environment variable {key_variable} holds a key that is valid there"

@@ -175,9 +175,10 @@ def show_post(text: str, caption: str, answer: str = "") -> str:
 def parse_rationale(text: str) -> Rationale | None:
     """Return the parts of an answer, None if it has not the shape "Named entities: ... Reasoning: ...".
 
-    "Named entities: None." is an answer without entities. An entity without a number is taken as it is.
+    "Named entities: None." is an answer without entities. An entity without a number is taken as it is. Marks of bold
+    type do not count.
     """
-    match = SHAPE.match(text)
+    match = SHAPE.match(text.replace("**", ""))
     if match is None:
         return None
     return Rationale(_split_numbered(match["entities"]), " ".join(match["reasoning"].split()))

@@ -114,9 +114,9 @@ class Budget:
     def _reached(self, limit: str, requests: int) -> BudgetReached:
         spent = self._spending(self._requests, self._spent)
         return BudgetReached(
-            f"The budget {limit} could be exceeded by the next {requests} requests, which were not sent. Spent so far:"
-            f" {spent}. What a store holds is kept: raise the limit or run again with a new budget, and with a store"
-            " (`Stored`, or `hf-mner knowledge build`) only what is missing is asked for.",
+            f"The budget {limit} could be exceeded by {requests} more request{'s' * (requests > 1)}, which were not"
+            f" sent. Spent so far: {spent}. What a store holds is kept: raise the limit or run again with a new"
+            " budget, and with a store (`Stored`, or `hf-mner knowledge build`) only what is missing is asked for.",
             "budget",
         )
 
