@@ -7,6 +7,7 @@ from PIL import Image
 
 from hf_mner.knowledge import AuxiliaryKnowledge, KnowledgeSource, add_knowledge, load_prompt
 from hf_mner.knowledge.image_text_models import image_only, load_processor
+from hf_mner.knowledge.registry import open_sources
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -324,16 +325,15 @@ def test_a_prompt_can_be_a_file(tmp_path):
     assert load_prompt(str(tmp_path / "own.txt")) == "Who is it?"
 
 
-def test_the_command_line_opens_the_sources_that_its_options_name():
-    from hf_mner.cli.options import open_sources
-
-    assert open_sources(None) == []
-    sources = open_sources(None, "some/captioner", describer="some/describer", clip="some/clip")
-    assert [(source.column, source._name) for source in sources] == [
-        ("caption", "some/captioner"),
-        ("auxiliary", "some/describer"),
-        ("similarity", "some/clip"),
-    ]
+def test_recipes_and_the_command_line_name_it():
+    assert open_sources([]) == []
+    by_value, by_settings = open_sources(
+        [{"auxiliary": "some/describer"}, {"auxiliary": {"model": "some/describer", "prompt": "Who?"}}]
+    )
+    for source in (by_value, by_settings):
+        assert isinstance(source, AuxiliaryKnowledge)
+        assert (source.column, source._name) == ("auxiliary", "some/describer")
+    assert (by_value.prompt, by_settings.prompt) == (load_prompt("mmavk"), "Who?")
 
 
 def test_errors_say_what_to_do(loaded):
