@@ -44,7 +44,7 @@ class IndexedArticle(NamedTuple):
         text: its first sentences.
         source: where the record is from, or `""`.
         key: the title without its closing parenthesis, normalised.
-        words: the content words of the text, joined by spaces.
+        words: the content words of the text.
         renown: larger is more likely meant, see `hf_mner.knowledge.encyclopedia.indexed_articles.renown`.
         is_minor: from a source that lists names without regard to renown.
         is_doubtful: counts only with a word of context in common.
@@ -54,7 +54,7 @@ class IndexedArticle(NamedTuple):
     text: str
     source: str
     key: str
-    words: str
+    words: frozenset[str]
     renown: int
     is_minor: bool
     is_doubtful: bool
@@ -206,7 +206,7 @@ def name_key(name: str) -> bytes:
 def encode_article(article: IndexedArticle) -> bytes:
     """Return an article as bytes."""
     flags = IS_MINOR * article.is_minor + IS_DOUBTFUL * article.is_doubtful
-    texts = (article.title, article.text, article.source, article.key, article.words)
+    texts = (article.title, article.text, article.source, article.key, " ".join(sorted(article.words)))
     return ARTICLE_HEAD.pack(flags, article.renown) + "\0".join(text.replace("\0", " ") for text in texts).encode()
 
 
@@ -214,4 +214,13 @@ def decode_article(value: bytes) -> IndexedArticle:
     """Undo `encode_article`."""
     flags, renown = ARTICLE_HEAD.unpack_from(value)
     title, text, source, key, words = value[ARTICLE_HEAD.size :].decode().split("\0")
-    return IndexedArticle(title, text, source, key, words, renown, bool(flags & IS_MINOR), bool(flags & IS_DOUBTFUL))
+    return IndexedArticle(
+        title,
+        text,
+        source,
+        key,
+        frozenset(words.split(" ")),
+        renown,
+        bool(flags & IS_MINOR),
+        bool(flags & IS_DOUBTFUL),
+    )

@@ -57,7 +57,7 @@ def indexed(article: Article, settings: IndexSettings) -> IndexedArticle:
         text=text,
         source=article.source,
         key=normalise_title(without_parenthesis(article.title)),
-        words=" ".join(sorted(content_words(text))),
+        words=frozenset(content_words(text)),
         renown=renown(article),
         is_minor=is_minor,
         is_doubtful=is_minor and (" " not in key or not names_title(key, article.text)),

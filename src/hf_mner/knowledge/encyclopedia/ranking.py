@@ -76,10 +76,7 @@ def best_candidate(reading: Reading, around: set[str]) -> Candidate | None:
     others = around.difference(own)
     accepted = ACCEPTED[reading.way](
         reading,
-        [
-            Scored(origin, article, len(others.intersection(article.words.split(" "))))
-            for origin, article in reading.candidates
-        ],
+        [Scored(origin, article, len(others & article.words)) for origin, article in reading.candidates],
     )
     if not accepted:
         return None
@@ -116,7 +113,7 @@ def accept_names(reading: Reading, items: list[Scored]) -> list[Scored]:
 
 
 def is_code(reading: Reading, item: Scored) -> bool:
-    """Tell whether a name is a short alias that the title does not explain, such as `CA` of Canada, `Bob` of a bank."""
+    """Tell whether a name is a short alias that the title does not explain (`CA` of Canada, `Bob` of a bank)."""
     longest = MAX_CODE if is_short_capitals(reading.mention) else MAX_CODE + 1
     if len(reading.name) > longest or item.origin == TITLE or reading.name in item.article.key.split(" "):
         return False
@@ -156,7 +153,7 @@ def accept_short(reading: Reading, items: list[Scored]) -> list[Scored]:
 
 def mentions_any(article: IndexedArticle, words: frozenset[str]) -> bool:
     """Tell whether the article's text holds one of some words."""
-    return not words.isdisjoint(article.words.split(" "))
+    return not words.isdisjoint(article.words)
 
 
 def accept_misspelt(reading: Reading, items: list[Scored]) -> list[Scored]:
