@@ -148,7 +148,7 @@ def read_specs(names: Sequence[str] = (), file: str | Path | None = None) -> lis
 
 def read_images(specs: Sequence[Any]) -> bool:
     """Tell whether one of the named sources opens images."""
-    return any("image" in source_class(SOURCES[name]).reads for name, _ in parse_specs(specs))
+    return any("image" in getattr(source_class(SOURCES[name]), "reads", ()) for name, _ in parse_specs(specs))
 
 
 def describe_spec(spec: Any) -> str:
