@@ -6,8 +6,8 @@ Two readings of each set. "All sources alike" trusts every record: what an exact
 alone finds, and what all rules find. "Trusted" is the default, which leaves out records that name a surname's town.
 
 Whether a match is right is seen in two ways:
-- its "obvious type" (its source's, as a geonames record is a place, or a keyword's of its text) may contradict the gold
-  type, for all mentions;
+- its "obvious type" (its source's, as a geonames record is a place, or a keyword's of its text) may contradict the
+  gold type, for all mentions;
 - a person judged a sample of those that are no exact titles (`benchmarks/encyclopedia_judgements.jsonl`), against the
   tweet. `--sample` prints what is not judged yet.
 """
@@ -151,11 +151,11 @@ def write_document(path: Path, result: dict[str, Any]) -> None:
     lines = [
         "# Matches of the encyclopedia that are no exact titles",
         "",
-        f"{len(rows)} of the distinct matches in the test sets that were found by another rule than the title itself, judged",
-        "against their tweets by the developers: is the article what the mention means? Written by",
+        f"{len(rows)} of the distinct matches in the test sets that were found by another rule than the title itself,",
+        "judged against their tweets by the developers: is the article what the mention means? Written by",
         "`python benchmarks/encyclopedia_coverage.py --data-dir DATA --document docs/encyclopedia_matches.md` from",
-        "`benchmarks/encyclopedia_judgements.jsonl`; each rule weighs what it finds in the three sets. The rules were",
-        "chosen on the training splits, but two of them (codes of two letters, misspellings) were made stricter after a",
+        "`benchmarks/encyclopedia_judgements.jsonl`; each rule weighs what it finds in the three sets. The rules",
+        "were chosen on the training splits, but two of them (codes of two letters, misspellings) were made stricter after a",
         "first sample of these test sets, so that the figure is a little too good.",
         "",
         f"Precision, weighted: **{result['precision']:.1%}**.",

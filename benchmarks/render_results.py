@@ -9,15 +9,14 @@ A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "results"
+from knowledge_tables import KNOWLEDGE_TABLES
+from tables import ROOT, read, table
+
 DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
 
 MINI = "scanner/twitter2017-mini"
@@ -30,17 +29,6 @@ ARMS = {
     "captions-encyclopedia-shared": "captions + encyclopedia; TYT in stage 2 too; 3 layers shared",
 }
 DEFAULT = {"captions-encyclopedia": "captions + encyclopedia", "none": "none (text alone)"}
-
-
-def read(name: str) -> Any:
-    """Read one results file."""
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Lay out a Markdown table; the first column is text, the others are numbers."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def percents(scores: dict[str, Any]) -> list[str]:
@@ -280,6 +268,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "mmavk_speed": mmavk_speed,
     "crf": crf,
     "crf_errors": crf_errors,
+    **KNOWLEDGE_TABLES,
 }
 
 
