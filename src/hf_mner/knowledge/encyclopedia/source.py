@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -87,7 +89,7 @@ class Encyclopedia:
     Args:
         index: an index that `build_index` wrote, or its folder.
         rules: the rules that are applied.
-        cache_size: mentions whose articles are remembered, about a kilobyte each.
+        cache_size: mentions whose articles are remembered, about three kilobytes each.
 
     Raises:
         FileNotFoundError: if there is no index.
@@ -109,7 +111,7 @@ class Encyclopedia:
         self.rules = tuple(rule for rule in RULES if rule in rules)
         self.cache_size = cache_size
         self._known: dict[str, _Known] = {}
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: _TemporaryFolder | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the index and the settings, not what was looked up."""
@@ -137,9 +139,12 @@ class Encyclopedia:
 
         Raises:
             FileNotFoundError: if a file is missing.
-            ValueError: if a line is malformed (names file and line), or a file has another ending.
+            ValueError: if a line is malformed (names file and line), a file is damaged or has another ending, or
+                none is given.
         """
         paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
+        if not paths:
+            raise ValueError("`files` is empty; give one file of articles at least.")
         if len(paths) == 1 and paths[0].is_dir():
             return cls(paths[0], rules)
         settings = IndexSettings(max_text_chars, tuple(minor_sources))
@@ -163,10 +168,8 @@ class Encyclopedia:
             rules: see the class.
         """
         articles = [article_from_mapping(record, f"Record {number}") for number, record in enumerate(records)]
-        temporary = tempfile.TemporaryDirectory(prefix="hf_mner_encyclopedia_")
-        folder = build_index(
-            articles, Path(temporary.name) / "index", IndexSettings(max_text_chars, tuple(minor_sources))
-        )
+        temporary = _TemporaryFolder()
+        folder = build_index(articles, temporary.path / "index", IndexSettings(max_text_chars, tuple(minor_sources)))
         encyclopedia = cls(folder, rules)
         encyclopedia._temporary = temporary
         return encyclopedia
@@ -229,35 +232,39 @@ class Encyclopedia:
         contexts = [""] * len(mentions) if contexts is None else contexts
         if len(contexts) != len(mentions):
             raise ValueError(f"`contexts` has {len(contexts)} texts for {len(mentions)} mentions; give one for each.")
-        lookup = _Lookup(contexts)
+        lookup, known = _Lookup(contexts), self._known  # another thread may call `forget`
         with self._index.reading() as reader:
-            found = [self._find(reader, mention, lookup, place) for place, mention in enumerate(mentions)]
+            for mention in mentions:
+                if mention not in known:
+                    known[mention] = self._read(reader, mention)
+            asked = [known[mention] for mention in mentions]
+            found = [
+                self._find(reader, mention, own, lookup, place)
+                for place, (mention, own) in enumerate(zip(mentions, asked, strict=True))
+            ]
             if "fuzzy" in self.rules:
                 missing = [place for place, match in enumerate(found) if match is None]
-                self._read_near(reader, [mentions[place] for place in missing])
+                self._read_near(reader, {mentions[place]: asked[place] for place in missing})
                 for place in missing:
-                    near = self._known[mentions[place]].near
-                    if near is not None and near.candidates:
-                        found[place] = self._match(near, lookup.around(place))
-        if len(self._known) > self.cache_size:
+                    found[place] = self._match(asked[place].near, lookup.around(place))
+        if len(known) > self.cache_size:
             self.forget()
         return found
 
     def forget(self) -> None:
         """Drop what is remembered of mentions that were looked up."""
-        self._known.clear()
+        self._known = {}
 
-    def _find(self, reader: IndexReader, mention: str, lookup: _Lookup, place: int) -> EncyclopediaMatch | None:
-        known = self._known.get(mention)
-        if known is None:
-            known = self._known[mention] = self._read(reader, mention)
+    def _find(
+        self, reader: IndexReader, mention: str, known: _Known, lookup: _Lookup, place: int
+    ) -> EncyclopediaMatch | None:
         if known.match is not None or known.is_common:
             return known.match
         around = lookup.around(place)
         if match := self._match(known.whole, around):
             return match
         if known.others is None:
-            known.others = other_readings(reader, mention, known.key)
+            known.others = [self._allowed(reading) for reading in other_readings(reader, mention, known.key)]
         for reading in known.others:
             if match := self._match(reading, around):
                 return match
@@ -268,43 +275,65 @@ class Encyclopedia:
         known = _Known(normalise_title(mention))
         known.is_common = is_too_common(mention, known.key)
         if not known.is_common and (postings := reader.postings(known.key)):
-            known.whole = Reading("whole", mention, known.key, reader.candidates(postings, WHOLE))
+            known.whole = self._allowed(Reading("whole", mention, known.key, reader.candidates(postings, WHOLE)))
             if sole := sole_candidate(known.whole):
-                known.match = self._matched(known.whole, sole)
+                known.match = matched(known.whole, sole)
         return known
 
-    def _read_near(self, reader: IndexReader, mentions: Iterable[str]) -> None:
+    def _read_near(self, reader: IndexReader, asked: Mapping[str, _Known]) -> None:
         """Look for misspelt titles in place of what was not found, all at once."""
-        names = {}
-        for mention in dict.fromkeys(mentions):
-            known = self._known[mention]
-            if known.near is None and not known.is_common:
-                known.near = Reading("near", mention, known.key, [])
-                if is_hashed(squashed := squash(known.key)):
-                    names[squashed] = known.near
-        for near, numbers in zip(names.values(), self._index.near(list(names)), strict=True):
+        new = {
+            mention: known
+            for mention, known in asked.items()
+            if known.near is None and not known.is_common and is_hashed(squash(known.key))
+        }
+        proposed = self._index.near([squash(known.key) for known in new.values()])
+        for (mention, known), numbers in zip(new.items(), proposed, strict=True):
+            candidates = []
             for article in map(reader.article, numbers):
-                word = misspelt_word(near.name, article.key)
+                word = misspelt_word(known.key, article.key)
                 if word is not None and not reader.postings(word):
-                    near.candidates.append(Candidate(TITLE, article))
+                    candidates.append(Candidate(TITLE, article))
+            known.near = Reading("near", mention, known.key, candidates)
 
     def _match(self, reading: Reading | None, around: set[str]) -> EncyclopediaMatch | None:
         if reading is None or not reading.candidates:
             return None
         best = best_candidate(reading, around)
-        return self._matched(reading, best) if best is not None else None
+        return matched(reading, best) if best is not None else None
 
-    def _matched(self, reading: Reading, best: Candidate) -> EncyclopediaMatch | None:
-        """Return the match with its rule, None if that rule is not applied."""
-        article, mention = best.article, reading.mention
-        rule = _BY_WAY.get(reading.way)
-        if rule is None:
-            rule = "exact" if article.title == mention else _BY_ORIGIN[best.origin]
-        return (
-            EncyclopediaMatch(mention, article.title, article.text, rule, article.source)
-            if rule in self.rules
-            else None
-        )
+    def _allowed(self, reading: Reading) -> Reading:
+        """Drop the candidates that only a rule finds that is not applied."""
+        if len(self.rules) == len(RULES):
+            return reading
+        kept = [candidate for candidate in reading.candidates if rule_of(reading, candidate) in self.rules]
+        return reading._replace(candidates=kept)
+
+
+def rule_of(reading: Reading, candidate: Candidate) -> Rule:
+    """Return the rule by which a reading finds a candidate."""
+    exact: Rule = "exact" if candidate.article.title == reading.mention else _BY_ORIGIN[candidate.origin]
+    return _BY_WAY.get(reading.way, exact)
+
+
+def matched(reading: Reading, best: Candidate) -> EncyclopediaMatch:
+    """Return the match of a reading with its rule."""
+    article = best.article
+    return EncyclopediaMatch(reading.mention, article.title, article.text, rule_of(reading, best), article.source)
+
+
+class _TemporaryFolder:
+    """A folder that is removed with this object, by the process that made it: a fork has the object, too."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="hf_mner_encyclopedia_"))
+        weakref.finalize(self, remove_own, self.path, os.getpid())
+
+
+def remove_own(folder: Path, owner: int) -> None:
+    """Remove a folder of this process."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Known:
