@@ -81,7 +81,7 @@ def look_up(data_dir: Path, work_dir: Path, size: int) -> dict[str, Any]:
 
     rows = [row for split in SPLITS for row in read_mentions(data_dir / "twitter2017" / f"{split}.txt")]
     mentions, contexts = [row[0] for row in rows], [row[2] for row in rows]
-    before, start = status("VmRSS"), time.perf_counter()
+    before, start = status("RssFile"), time.perf_counter()
     encyclopedia = Encyclopedia(work_dir / f"index-{size}")
     opened = time.perf_counter() - start
     found = encyclopedia.lookup_detailed(mentions, contexts)
@@ -100,7 +100,7 @@ def look_up(data_dir: Path, work_dir: Path, size: int) -> dict[str, Any]:
         "first_per_s": sentences / median(first),
         "again_per_s": sentences / median(again),
         "private_mb": status("RssAnon"),
-        "resident_mb": status("VmRSS") - before,
+        "shared_mb": status("RssFile") - before,
     }
 
 
