@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import fields
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 from hf_mner.knowledge.endpoint_errors import EndpointError
@@ -85,7 +84,7 @@ class ChatEndpoint(EndpointSettings):
     def ask_all(self, requests: Sequence[Sequence[Message]]) -> list[Answer]:
         """Return the answer to each request; several are under way at the same time.
 
-        If one fails, those under way are finished, the rest is not sent, and nothing is returned.
+        If one fails, those that were sent are finished, the rest is not sent, and nothing is returned.
 
         Args:
             requests: each the messages of a chat.
@@ -101,10 +100,15 @@ class ChatEndpoint(EndpointSettings):
         self._connect()
         self._budget.check([self._bound(messages) for messages in requests])
         with ThreadPoolExecutor(min(self.concurrency, len(requests))) as pool:
-            answers = [pool.submit(self.ask, messages) for messages in requests]
+            stopped = Event()
+            answers = [pool.submit(self._repeat, messages, stopped) for messages in requests]
             try:
+                done, _ = wait(answers, return_when=FIRST_EXCEPTION)
+                for answer in done:
+                    answer.result()
                 return [answer.result() for answer in answers]
-            except BaseException:
+            except BaseException:  # also when the user interrupts; the `with` waits for the threads
+                stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
@@ -115,6 +119,10 @@ class ChatEndpoint(EndpointSettings):
             BudgetReached, EndpointError, ImportError, ValueError: see `ask_all`.
         """
         self._connect()
+        return self._repeat(messages, Event())
+
+    def _repeat(self, messages: Sequence[Message], stopped: Event) -> Answer:
+        """Send a request until there is an answer, or until there is no use in it."""
         import tenacity
 
         backoff = tenacity.wait_exponential_jitter(initial=FIRST_WAIT_S, max=LONGEST_WAIT_S, jitter=1.0)
@@ -122,19 +130,21 @@ class ChatEndpoint(EndpointSettings):
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, EndpointError) and error.is_passing),
             wait=lambda state: self._wait_s(state, backoff(state)),
             stop=tenacity.stop_after_attempt(self.max_attempts),
-            sleep=pause,
+            sleep=lambda seconds: pause(seconds, stopped),
             retry_error_callback=_give_up,
         )
-        return retrying(self._attempt, messages)
+        return retrying(self._attempt, messages, stopped)
 
-    def _attempt(self, messages: Sequence[Message]) -> Answer:
+    def _attempt(self, messages: Sequence[Message], stopped: Event) -> Answer:
         """Send a request once, when it is its turn and if it can be paid."""
+        if wait_s := self._pacer.take():
+            pause(wait_s, stopped)
+        if stopped.is_set():
+            raise EndpointError(f"{self._where} was not asked any more, since another request failed.", "stopped")
         bound = self._bound(messages)
         self._budget.reserve(bound)
         used = bound
         try:
-            if wait_s := self._pacer.take():
-                pause(wait_s)
             answer, used = self._send(messages, bound)
         finally:
             self._budget.settle(bound, used)
@@ -216,9 +226,9 @@ class ChatEndpoint(EndpointSettings):
                 )
 
 
-def pause(seconds: float) -> None:
-    """Wait; all waiting of this module goes through here."""
-    time.sleep(seconds)
+def pause(seconds: float, stopped: Event) -> None:
+    """Wait, or until the event is set; all waiting of this module goes through here."""
+    stopped.wait(seconds)
 
 
 def read_key(variable: str | None, where: str) -> str | None:

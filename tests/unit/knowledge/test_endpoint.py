@@ -35,7 +35,7 @@ def server():
 def waits(monkeypatch):
     """The seconds that would have been waited; nothing is."""
     waited = []
-    monkeypatch.setattr(endpoint_module, "pause", waited.append)
+    monkeypatch.setattr(endpoint_module, "pause", lambda seconds, _: waited.append(seconds))
     return waited
 
 
@@ -200,6 +200,20 @@ def test_after_a_failure_the_rest_is_not_sent(server):
     with pytest.raises(EndpointError, match="400"):
         client(server, concurrency=2).ask_all(many(200))
     assert len(server.requests) < 20
+
+
+def test_a_failure_ends_the_waits_of_others(server):
+    def script(request):
+        if request.content == "post 0":
+            return failure(429, Retry_After="30")
+        return failure(400, delay_s=0.1)
+
+    server.script = script
+    began = time.monotonic()
+    with pytest.raises(EndpointError, match="400"):
+        client(server).ask_all(many(2))
+    assert time.monotonic() - began < 10
+    assert len(server.requests) == 2
 
 
 def test_the_rate_holds_over_all_threads(server):

@@ -41,7 +41,7 @@ def server():
 def waits(monkeypatch):
     """The seconds that would have been waited; nothing is."""
     waited = []
-    monkeypatch.setattr(endpoint_module, "pause", waited.append)
+    monkeypatch.setattr(endpoint_module, "pause", lambda seconds, _: waited.append(seconds))
     return waited
 
 
