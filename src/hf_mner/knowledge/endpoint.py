@@ -29,6 +29,7 @@ from hf_mner.knowledge.spending import Budget, Pacer, Spending, Tokens
 logger = logging.getLogger(__name__)
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # of the back-off
+NOTED_WAIT_S = 10.0  # from here on a wait is a warning in the log
 LONGEST_RETRY_AFTER_S = 600.0  # a server that asks for more is no longer waited for
 MESSAGE_TOKENS = 16  # upper bound of what a chat template adds to a message
 IMAGE_TOKENS = 2000  # estimate for an image of up to 1024 pixels a side, until the first reply tells more
@@ -182,8 +183,10 @@ class ChatEndpoint(EndpointSettings):
         wait_s = backoff_s if error.retry_after_s is None else error.retry_after_s
         if wait_s > LONGEST_RETRY_AFTER_S:
             raise EndpointError(f"{error} It asks to wait {wait_s:.0f} s; run again later.", error.reason)
-        logger.warning(
-            "%s Attempt %d of %d; the next in %.1f s.", error, state.attempt_number, self.max_attempts, wait_s
+        level = logging.WARNING if wait_s >= NOTED_WAIT_S else logging.INFO
+        logger.log(
+            *(level, "%s Attempt %d of %d; the next in %.1f s."),
+            *(error, state.attempt_number, self.max_attempts, wait_s),
         )
         return wait_s
 

@@ -125,7 +125,7 @@ def _message(body: Any) -> str:
 
 
 def _read_usage(usage: Any) -> Tokens | None:
-    if not isinstance(usage, dict):
-        return None
-    read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return Tokens(read, written) if isinstance(read, int) and isinstance(written, int) else None
+    names = ("prompt_tokens", "completion_tokens")
+    counts = [usage.get(name) for name in names] if isinstance(usage, dict) else []
+    told = [count for count in counts if isinstance(count, int) and count >= 0]
+    return Tokens(*told) if len(told) == len(names) else None

@@ -16,6 +16,8 @@ OPENAI_URL = f"https://{OPENAI_HOST}/v1"
 class EndpointSettings:
     """Where a chat model is asked, how, and what may be spent.
 
+    The limits count for one client or source of one process; each further one has limits of its own.
+
     Args:
         model: its name at the endpoint; a dated one, where there is one, since an alias changes unnoticed.
         base_url: http(s) address up to `/v1`, without user, query or fragment; None = OpenAI.

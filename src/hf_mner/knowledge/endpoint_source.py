@@ -23,7 +23,8 @@ class EndpointSource(EndpointSettings):
     """A knowledge source that asks a chat endpoint.
 
     Args:
-        max_malformed: times that a malformed answer is asked for again, within the budget.
+        max_malformed: times that a malformed answer is asked for again, within the budget. It helps where answers
+            vary, as those of OpenAI do even at `temperature=0`; a server that always repeats itself needs 0.
         on_malformed: what an answer that stays malformed does: `"raise"` an error, or become `"none"`. That None is
             kept by a store like any answer, and not asked for again.
 

@@ -147,11 +147,13 @@ def test_attempts_end(server, waits):
     assert (len(server.requests), len(waits), endpoint.failures["500"]) == (3, 2, 3)
 
 
-def test_each_wait_is_logged(server, waits, caplog):
-    server.script = in_turn([failure(429, "slow down", Retry_After="3")])
+def test_waits_are_logged_and_long_ones_are_warnings(server, waits, caplog):
+    caplog.set_level(logging.INFO, endpoint_module.__name__)
+    server.script = in_turn([failure(429, "slow down", Retry_After="3"), failure(429, "slow down", Retry_After="12")])
     client(server).ask(HELLO)
-    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert record.getMessage().endswith("replied 429: 'slow down'. Attempt 1 of 6; the next in 3.0 s.")
+    logged = [record for record in caplog.records if record.name == endpoint_module.__name__]
+    assert [record.levelname for record in logged] == ["INFO", "WARNING"]
+    assert logged[0].getMessage().endswith("replied 429: 'slow down'. Attempt 1 of 6; the next in 3.0 s.")
 
 
 @pytest.mark.parametrize(
@@ -278,7 +280,9 @@ def test_money_ends_with_the_budget(server):
     assert endpoint.spent.cost == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("reply", [answer(usage=None), answer(usage={"prompt_tokens": "many"})])
+@pytest.mark.parametrize(
+    "reply", [answer(usage=None), answer(usage={"prompt_tokens": "many"}), answer(usage=dict.fromkeys(USAGE, -9))]
+)
 def test_what_the_server_does_not_tell_counts_as_the_upper_bound(server, reply):
     server.script = in_turn([reply])
     endpoint = client(server, max_tokens=50)
