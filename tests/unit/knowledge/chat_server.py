@@ -25,7 +25,7 @@ class Reply:
 
 @dataclass
 class Request:
-    """What the server got."""
+    """What the server got; names of headers in lower case."""
 
     path: str
     headers: dict[str, str]
@@ -130,7 +130,8 @@ class ChatServer:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                reply = server.reply(self.path, dict(self.headers.items()), body)
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                reply = server.reply(self.path, headers, body)
                 content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
                 try:
                     self.send_response(reply.status)
