@@ -181,7 +181,8 @@ CUBS = """{{Short description|Baseball team}}
 [[File:Cubs logo.svg|thumb|The [[logo]] of the team]]
 <!-- a comment -->
 The '''Chicago Cubs''' ({{lang-es|Cachorros}}) are an American [[professional baseball|baseball]] team<ref name="a/b"/>
-based in [[Chicago]].<ref>{{cite book|title=Not this}}</ref> They play&nbsp;in the ''[[National League (baseball)|NL]]''
+based in [[Chicago]].<ref>{{cite book|title=Not this}}</ref> They play&nbsp;in
+the ''[[National League (baseball)|NL]]''
 {{Disambiguation needed|date=May 2020}}.<ref name=c>No</ref>
 
 They won the [[World Series]] in [[2016 World Series|2016]], after 108 years.
@@ -213,8 +214,8 @@ def dump(pages=PAGES):
     for number, (title, namespace, target, text) in enumerate(pages):
         redirect = "" if target is None else f'<redirect title="{target}" />'
         body += (
-            f"  <page><title>{escape(title)}</title><ns>{namespace}</ns><id>{number}</id>{redirect}<revision><id>9</id>"
-            "<contributor><username>title</username></contributor><model>wikitext</model>"
+            f"  <page><title>{escape(title)}</title><ns>{namespace}</ns><id>{number}</id>{redirect}"
+            "<revision><id>9</id><contributor><username>title</username></contributor><model>wikitext</model>"
             f'<text bytes="5" xml:space="preserve">{escape(text)}</text></revision></page>\n'
         )
     return head + body + "</mediawiki>\n"

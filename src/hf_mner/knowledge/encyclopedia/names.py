@@ -44,7 +44,7 @@ def normalise_title(title: str) -> str:
         folded = title
     else:
         folded = drop_accents(unicodedata.normalize("NFKC", title))
-    joined = _APOSTROPHE.sub("", folded)
+    joined = _APOSTROPHE.sub("", " ".join(folded.split()))  # long runs of spaces would take the square of their length
     if "." in joined:
         joined = _INITIALS.sub(r"\1", joined).replace(".", "")
     return " ".join(_NOT_A_WORD.sub(" ", joined).casefold().split())
