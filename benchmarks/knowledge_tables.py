@@ -134,6 +134,26 @@ def writing() -> str:
     return table(["", "images", "with writing", "of two characters or more", "an image"], rows)
 
 
+def llm_endpoint() -> str:
+    """What failures and an exhausted budget cost."""
+    measured = read("knowledge/llm_endpoint")
+    failures, resume = measured["failures"], measured["resume"]
+    rows = [
+        ["posts", str(measured["posts"])],
+        *([f"answers that failed: {name}", str(count)] for name, count in failures["failures"].items()),
+        ["requests", str(failures["requests"])],
+        ["right answers in the end", str(failures["right_answers"])],
+        [
+            f"runs until all is answered, with a budget of {resume['budget_requests']} requests each",
+            str(len(resume["runs"])),
+        ],
+        ["posts of finished batches that were asked again", str(resume["posts_of_finished_batches_asked_again"])],
+        ["posts of broken batches that were asked again", str(resume["posts_of_broken_batches_asked_again"])],
+        ["right answers after these runs", str(resume["right_answers"])],
+    ]
+    return table(["a server that fails on purpose", "measured"], rows)
+
+
 KNOWLEDGE_TABLES: dict[str, Callable[[], Any]] = {
     "coverage": coverage,
     "coverage_rules": coverage_rules,
@@ -144,4 +164,5 @@ KNOWLEDGE_TABLES: dict[str, Callable[[], Any]] = {
     "store_kills": store_kills,
     "detection": detection,
     "writing": writing,
+    "llm_endpoint": llm_endpoint,
 }
