@@ -195,3 +195,18 @@ def test_help_names_every_command():
     assert result.exit_code == 0
     for command in ("predict", "train", "sweep", "evaluate", "data"):
         assert command in result.stdout
+
+
+def test_an_endpoint_that_fails_is_not_a_bad_post(monkeypatch):
+    from hf_mner.cli.predict import results
+    from hf_mner.knowledge.endpoint_errors import EndpointError
+
+    calls = []
+
+    def pipe(posts, **_):
+        calls.append(len(posts))
+        raise EndpointError("the budget is used up")
+
+    with pytest.raises(EndpointError):
+        list(results(pipe, [{"text": "a"}, {"text": "b"}], {"batch_size": 2}, "skip"))
+    assert calls == [2], "asking post by post would pay again"
