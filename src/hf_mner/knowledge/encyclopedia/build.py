@@ -3,7 +3,8 @@
 Two steps. Reading: batches of articles go into the index's LMDB file, and what names lead to them into one sorted run
 file for each batch; the run appears whole, then the batch is committed with the count of what was read. Merging: the
 runs are merged range by range of the names' hashes, redirects first, since they need the titles. Each range is
-committed with its number. So a build that is killed repeats the batch or the range in hand and nothing else.
+committed with its number. So a build that is killed repeats the batch or the range in hand and nothing else. (The
+arrays of `near_names`, written at the end in a small part of the time, are one piece of work.)
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import json
 import logging
 import os
 import shutil
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lmdb
 import numpy as np
@@ -40,6 +43,7 @@ from .index import (
     WHOLE,
     EncyclopediaIndex,
     encode_article,
+    file_bytes,
     open_environment,
 )
 from .indexed_articles import IndexSettings, article_entries, indexed, near_names, references
@@ -78,30 +82,48 @@ def build_index(
         progress: see `Progress`.
 
     Raises:
-        ValueError: if `folder` holds another index or something else, or a file is malformed.
+        ValueError: if `folder` holds another index or something else, or a file is malformed or damaged.
         FileNotFoundError: if a file is missing.
     """
     settings = settings or IndexSettings()
     sources = [source if isinstance(source, Article) else Path(source) for source in files]
     digest = content_digest(sources, settings)
     folder = Path(folder)
+    if is_built(folder, digest):  # asked without the lock, which a folder that is only read could not hold
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if folder.exists():
-            check_same(folder, digest)
-            return folder
-        build = IndexBuild(folder.with_name(f"{folder.name}.building"), digest, settings, progress)
-        build.state["files"] = [source.name for source in sources if isinstance(source, Path)]
-        build.read(sources, batch_size)
-        build.merge()
-        build.finish(folder)
+    lock = Path(f"{folder}.lock")
+    with FileLock(lock):
+        if not is_built(folder, digest):
+            with IndexBuild(folder.with_name(f"{folder.name}.building"), digest, settings, progress) as build:
+                build.state["files"] = [source.name for source in sources if isinstance(source, Path)]
+                build.read(sources, batch_size)
+                build.merge()
+                build.finish()
+            os.replace(build.folder, folder)
+    # Whoever waits for the lock, or makes it anew, finds the index. Windows keeps a file that somebody waits for.
+    with suppress(OSError):
+        lock.unlink()
     return folder
 
 
-def check_same(folder: Path, digest: str) -> None:
-    """Refuse a folder that is something else than the index of these files."""
-    if EncyclopediaIndex(folder).meta["digest"] != digest:
+def is_built(folder: Path, digest: str) -> bool:
+    """Tell whether a folder holds the finished index of these files; False if it is absent or empty.
+
+    Raises:
+        ValueError: if it holds something else.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    try:
+        held = EncyclopediaIndex(folder).meta["digest"]
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(
+            f"{folder} exists and is no index that can be used; choose another folder or remove it. ({error})"
+        ) from error
+    if held != digest:
         raise ValueError(f"{folder} holds the index of other files or settings; choose another folder or remove it.")
+    return True
 
 
 def content_digest(sources: Sequence[Path | Article], settings: IndexSettings) -> str:
@@ -137,7 +159,8 @@ class IndexBuild:
                 shutil.rmtree(folder)
                 self._open()
             self.state = {"format": FORMAT_VERSION, "digest": digest, "settings": asdict(settings)}
-            self.state |= {"file": 0, "records": 0, "articles": 0, "runs": 0, "joined": 0, "merged": 0, "near": 0}
+            self.state |= {"file": 0, "records": 0, "articles": 0, "runs": 0}
+            self.state |= {"ranges": 0, "joined": 0, "merged": 0, "is_merged": False}
             with self._env.begin(write=True) as transaction:
                 self._commit(transaction)
         elif self.state["records"] or self.state["file"]:
@@ -145,6 +168,13 @@ class IndexBuild:
                 "%s: going on with a build that was stopped: %d articles were read, %d ranges merged.",
                 *(folder, self.state["articles"], self.state["merged"]),
             )
+
+    def __enter__(self) -> IndexBuild:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the LMDB file, which one process must not have open twice."""
+        self._env.close()
 
     def _open(self) -> None:
         (self.folder / "runs").mkdir(parents=True, exist_ok=True)
@@ -168,8 +198,8 @@ class IndexBuild:
         files: list[Any] = [given] if given else list(sources)
         for position in range(self.state["file"], len(files)):
             source = files[position]
-            articles = iter(source) if isinstance(source, list) else read_articles(source)
-            articles = islice(articles, self.state["records"], None)
+            skip = self.state["records"]
+            articles = islice(source, skip, None) if isinstance(source, list) else read_articles(source, skip)
             while batch := list(islice(articles, batch_size)):
                 self._read_batch(batch)
                 self._report("reading", self.state["articles"], None)
@@ -199,20 +229,21 @@ class IndexBuild:
         """Write a run, sorted by its first field, so that it is there whole or not at all."""
         values = np.array(rows, dtype=RUN_TYPES[what])
         values = values[np.argsort(first_field(values), kind="stable")]
-        path = self._run_path(run, what)
-        unfinished = path.with_suffix(".tmp")
-        with unfinished.open("wb") as stream:
+        with written_whole(self._run_path(run, what)) as stream:
             np.save(stream, values)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(unfinished, path)
 
     # ------------------------------------------------------------------------------------------------- merging
     def merge(self) -> None:
         """Merge what was not merged yet."""
+        if self.state["is_merged"]:
+            return
         runs = range(self.state["runs"])
-        self._bounds = range_bounds(self._count("entries", runs) + self._count("references", runs))
-        if self._count("references", runs):
+        num_references = self._count("references", runs)
+        if not self.state["ranges"]:
+            with self._env.begin(write=True) as transaction:
+                self._commit(transaction, ranges=num_ranges(self._count("entries", runs) + num_references))
+        self._bounds = range_bounds(self.state["ranges"])
+        if num_references:
             self._join_references()
         for part in range(self.state["merged"], len(self._bounds) - 1):
             entries = self._range("entries", part, self._all_runs("entries"))
@@ -255,7 +286,7 @@ class IndexBuild:
         pieces = []
         for run in runs:
             rows = np.load(self._run_path(run, what), mmap_mode="r")
-            begin, end = (place_of(first_field(rows), bound) for bound in (low, high))
+            begin, end = (place_of(rows, bound) for bound in (low, high))
             pieces.append(np.array(rows[begin:end]))
         merged = np.concatenate(pieces) if pieces else np.empty(0, RUN_TYPES[what])
         if what == "entries":
@@ -267,42 +298,60 @@ class IndexBuild:
         """Write the arrays of `near_names`; a small part of a build, done again as a whole after a kill."""
         runs = self._all_runs("near")
         size = self._count("near", runs)
-        unfinished = self.folder / f"{NEAR_FILE}.tmp"
-        entries = np.lib.format.open_memmap(unfinished, mode="w+", dtype="<u8", shape=(max(size, 1),))
         bits = directory_bits(size)
         directory = np.zeros((1 << bits) + 1, np.uint64)
-        done = 0
-        for part in range(len(self._bounds) - 1):
-            rows = self._range("near", part, runs)
-            entries[done : done + len(rows)] = rows
-            leading, counts = np.unique(rows >> np.uint64(64 - bits), return_counts=True)
-            directory[leading.astype(np.int64) + 1] += counts.astype(np.uint64)
-            done += len(rows)
+        with written_whole(self.folder / NEAR_FILE) as stream:  # a memory map on a full disk would kill the process
+            header = {"descr": "<u8", "fortran_order": False, "shape": (max(size, 1),)}
+            np.lib.format.write_array_header_1_0(stream, header)
+            for part in range(len(self._bounds) - 1):
+                rows = self._range("near", part, runs)
+                stream.write(rows.tobytes())
+                leading, counts = np.unique(rows >> np.uint64(64 - bits), return_counts=True)
+                directory[leading.astype(np.int64) + 1] += counts.astype(np.uint64)
+            if not size:
+                stream.write(bytes(8))  # an empty file could not be mapped
         np.cumsum(directory, out=directory)
-        np.save(self.folder / DIRECTORY_FILE, directory)
-        entries.flush()
-        os.replace(unfinished, self.folder / NEAR_FILE)
+        with written_whole(self.folder / DIRECTORY_FILE) as stream:
+            np.save(stream, directory)
 
-    def finish(self, folder: Path) -> None:
-        """Give the index its name, and drop what only the build needed."""
+    def finish(self) -> None:
+        """Drop what only the build needed; a kill meanwhile leaves a build that says that it is merged."""
         with self._env.begin(write=True) as transaction:
             names = transaction.stat(self._names)["entries"]
-            self._commit(transaction, names=names)
+            self._commit(transaction, names=names, is_merged=True)
         self._env.sync(True)
-        self._env.close()
+        # A file that is shorter than LMDB thinks is refused as cut off.
+        data, size = self.folder / "data.mdb", file_bytes(self._env)
+        if data.stat().st_size < size:
+            os.truncate(data, size)
         shutil.rmtree(self.folder / "runs")
-        os.replace(self.folder, folder)
 
 
-def range_bounds(num_rows: int) -> list[int]:
-    """Return the borders that divide the hashes into ranges of about `RANGE_ROWS` rows."""
-    ranges = min(max(-(-num_rows // RANGE_ROWS), 1), MAX_RANGES)
+@contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears under its name when it is whole and on the disk."""
+    unfinished = path.with_suffix(".tmp")
+    with unfinished.open("wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(unfinished, path)
+
+
+def num_ranges(num_rows: int) -> int:
+    """Return the number of ranges of hashes that are merged one by one, of about `RANGE_ROWS` rows."""
+    return min(max(-(-num_rows // RANGE_ROWS), 1), MAX_RANGES)
+
+
+def range_bounds(ranges: int) -> list[int]:
+    """Return the borders that divide the hashes into ranges of equal width."""
     return [part * (1 << 64) // ranges for part in range(ranges + 1)]
 
 
-def place_of(hashes: NDArray[np.uint64], bound: int) -> int:
-    """Return how many of some sorted hashes are below a border, which may be 2^64."""
-    return len(hashes) if bound >> 64 else int(np.searchsorted(hashes, np.uint64(bound)))
+def place_of(rows: NDArray[Any], bound: int) -> int:
+    """Return how many rows, sorted by their first field, are below a border; only some are read."""
+    hashes = first_field(rows)
+    return bisect_left(range(len(rows)), bound, key=lambda place: int(hashes[place]))
 
 
 def first_field(rows: NDArray[Any]) -> NDArray[np.uint64]:

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import lmdb
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from .near_names import proposals
 
@@ -20,6 +21,7 @@ FORMAT_VERSION = 1
 MAP_SIZE = 1 << 40  # bytes of address space, not of disk; an index may grow up to it
 META, ARTICLES, NAMES = b"meta", b"articles", b"names"
 NEAR_FILE, DIRECTORY_FILE = "near_names.npy", "near_names_directory.npy"
+REBUILD = "remove the folder and build it again: `hf-mner knowledge index FILES --output FOLDER`"
 MAX_POSTINGS = 64  # articles kept under one form of a name, the best-known ones
 MAX_CANDIDATES = 16  # of these, how many a look-up compares with the context
 
@@ -33,7 +35,7 @@ POSTING = struct.Struct("<IB")
 ARTICLE_KEY = struct.Struct(">I")
 IS_MINOR, IS_DOUBTFUL = 1, 2
 
-_OPEN: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
+_OPEN: WeakValueDictionary[tuple[int, int], lmdb.Environment] = WeakValueDictionary()  # by device and file number
 
 
 class IndexedArticle(NamedTuple):
@@ -79,23 +81,25 @@ class EncyclopediaIndex:
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: if it has another format, or is no index.
+        ValueError: if it has another format, is damaged, or is no index.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         check_index(self.folder)
         self._environment = open_for_reading(self.folder)
-        self._articles, self._names, meta = (self._environment.open_db(name) for name in (ARTICLES, NAMES, META))
+        try:
+            self._articles, self._names, meta = (self._environment.open_db(name) for name in (ARTICLES, NAMES, META))
+        except lmdb.Error as error:
+            raise ValueError(f"{self.folder}/data.mdb is no encyclopedia ({error}); {REBUILD}.") from error
         with self._environment.begin(db=meta) as transaction:
             self.meta: dict[str, Any] = json.loads(transaction.get(b"meta", b"{}"))
         if self.meta.get("format") != FORMAT_VERSION:
             raise ValueError(
-                f"Index {self.folder} has format {self.meta.get('format')}, this version reads {FORMAT_VERSION}; build"
-                " it again: `hf-mner knowledge index FILES --output FOLDER`."
+                f"Index {self.folder} has format {self.meta.get('format')}, this version reads {FORMAT_VERSION};"
+                f" {REBUILD}."
             )
-        self._near = np.load(self.folder / NEAR_FILE, mmap_mode="r")
-        self._directory = np.load(self.folder / DIRECTORY_FILE, mmap_mode="r")
+        self._near, self._directory = (load_array(self.folder / name) for name in (NEAR_FILE, DIRECTORY_FILE))
 
     def __len__(self) -> int:
         """Return the number of articles."""
@@ -106,8 +110,14 @@ class EncyclopediaIndex:
         return {"folder": self.folder, "digest": self.meta["digest"]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Open the index of another process."""
+        """Open the index of another process.
+
+        Raises:
+            ValueError: if another index lies there now.
+        """
         self.__init__(state["folder"])  # type: ignore[misc]
+        if self.meta["digest"] != state["digest"]:
+            raise ValueError(f"{self.folder} holds another index than when this one was pickled; open it anew.")
 
     @contextmanager
     def reading(self) -> Iterator[IndexReader]:
@@ -161,19 +171,44 @@ def check_index(folder: Path) -> None:
     Raises:
         FileNotFoundError: saying how to build one.
     """
-    if not (folder / "data.mdb").is_file() or not (folder / NEAR_FILE).is_file():
+    data = folder / "data.mdb"
+    if not data.is_file() or not data.stat().st_size:
         raise FileNotFoundError(
             f"{folder} holds no encyclopedia index; build one: `hf-mner knowledge index FILES --output {folder}`."
         )
+    for name in (NEAR_FILE, DIRECTORY_FILE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"Index {folder} lacks {name}; copy it whole, or {REBUILD}.")
+
+
+def load_array(path: Path) -> NDArray[np.uint64]:
+    """Map an array of an index into memory.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    try:
+        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is cut off or damaged ({error}); {REBUILD}.") from error
 
 
 def open_for_reading(folder: Path) -> lmdb.Environment:
     """Open the LMDB file of an index, or return it where this process has it open: LMDB wants it open once."""
-    place = str(folder.resolve())
+    held = (folder / "data.mdb").stat()
+    place = held.st_dev, held.st_ino  # a path may lead to another index by now
     environment = _OPEN.get(place)
     if environment is None:
-        environment = _OPEN[place] = open_environment(folder, readonly=True)
+        environment = open_environment(folder, readonly=True)
+        if held.st_size < file_bytes(environment):  # reading on would end the process
+            raise ValueError(f"{folder}/data.mdb is cut off; copy it whole, or {REBUILD}.")
+        _OPEN[place] = environment
     return environment
+
+
+def file_bytes(environment: lmdb.Environment) -> int:
+    """Return how long an LMDB file must be."""
+    return int((environment.info()["last_pgno"] + 1) * environment.stat()["psize"])
 
 
 def open_environment(folder: Path, readonly: bool) -> lmdb.Environment:
@@ -187,7 +222,7 @@ def open_environment(folder: Path, readonly: bool) -> lmdb.Environment:
             str(folder), map_size=MAP_SIZE, max_dbs=3, readonly=readonly, lock=not readonly, readahead=not readonly
         )
     except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
-        raise ValueError(f"{folder}/data.mdb is no whole LMDB file ({error}); build the index again.") from error
+        raise ValueError(f"{folder}/data.mdb is no whole LMDB file ({error}); {REBUILD}.") from error
 
 
 def name_number(name: str) -> int:
@@ -204,10 +239,11 @@ def name_key(name: str) -> bytes:
 
 
 def encode_article(article: IndexedArticle) -> bytes:
-    """Return an article as bytes."""
+    """Return an article as bytes; halves of characters, which broken JSON may hold, become question marks."""
     flags = IS_MINOR * article.is_minor + IS_DOUBTFUL * article.is_doubtful
     texts = (article.title, article.text, article.source, article.key, " ".join(sorted(article.words)))
-    return ARTICLE_HEAD.pack(flags, article.renown) + "\0".join(text.replace("\0", " ") for text in texts).encode()
+    packed = "\0".join(text.replace("\0", " ") for text in texts)
+    return ARTICLE_HEAD.pack(flags, article.renown) + packed.encode(errors="replace")
 
 
 def decode_article(value: bytes) -> IndexedArticle:

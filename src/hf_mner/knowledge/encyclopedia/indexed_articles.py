@@ -69,7 +69,7 @@ def renown(article: Article) -> int:
 
     Described articles come first, then those with a low Wikidata number, then those with a long text or many links.
     """
-    number = int(article.qid[1:]) if article.qid[1:].isdigit() else 0
+    number = int(article.qid[1:]) if article.qid[1:].isdecimal() else 0
     early = max((1 << 30) - number, 0) if number else 0
     return (bool(article.text) << 62) | (min(early, (1 << 30) - 1) << 32) | min(article.weight, (1 << 32) - 1)
 
