@@ -197,3 +197,98 @@ def test_a_table_is_printed_for_readers(tmp_path, shade, posts, run, capsys):
     with KnowledgeStore(tmp_path / "new" / "k.sqlite") as store:
         knowledge.print_table([knowledge.describe(1, held) for held in store.sources()])
     assert "Shade" in capsys.readouterr().out
+
+
+@pytest.fixture
+def articles(tmp_path):
+    path = tmp_path / "articles.jsonl"
+    rows = [
+        {"title": "Chicago Cubs", "aliases": ["Cubs"], "text": "The Chicago Cubs are a baseball team."},
+        {"title": "Cubs", "text": "Cubs is a town in Ohio.", "source": "tiny"},
+        *({"title": f"Town {number}", "text": f"Town {number} is a town."} for number in range(50)),
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def invoke(*arguments):
+    done = CliRunner().invoke(main.app, ["knowledge", *map(str, arguments)])
+    if done.exception:
+        raise done.exception
+    return done
+
+
+def test_an_index_is_built_once_and_asked(tmp_path, articles):
+    folder = tmp_path / "new" / "encyclopedia"
+    done = invoke("index", articles, "--output", folder, "--minor-source", "tiny")
+    assert done.stdout.strip().endswith("encyclopedia: 52 articles.")
+    assert "reading articles" in done.stderr
+    assert "merging ranges of names" in done.stderr
+    assert [path.name for path in folder.parent.iterdir()] == ["encyclopedia"]
+    again = invoke("index", articles, "--output", folder, "--minor-source", "tiny")
+    assert (again.stdout, "reading" in again.stderr) == (done.stdout, False)
+    asked = invoke("lookup", "cubs", "#ChicagoCubs", "nobody", "--encyclopedia", folder)
+    found = [json.loads(line) for line in asked.stdout.splitlines()]
+    assert [(entry["mention"], entry["title"], entry.get("rule")) for entry in found] == [
+        ("cubs", "Chicago Cubs", "alias"),
+        ("#ChicagoCubs", "Chicago Cubs", "hashtag"),
+        ("nobody", None, None),
+    ]
+
+
+def test_files_of_articles_are_asked_directly_and_context_decides(articles):
+    asked = ("lookup", "Cubs", "--encyclopedia", articles)
+    (plain,), (inside,) = (
+        [json.loads(line)["title"] for line in invoke(*asked, *more).stdout.splitlines()]
+        for more in ((), ("--context", "the baseball team Cubs"))
+    )
+    assert (plain, inside) == ("Cubs", "Chicago Cubs")
+
+
+def test_a_build_that_was_stopped_goes_on_and_says_so(tmp_path, articles, monkeypatch, caplog):
+    from hf_mner.knowledge.encyclopedia import MINOR_SOURCES, IndexSettings, build, build_index
+
+    class StoppedError(BaseException):
+        pass
+
+    def stop(step, done, _):
+        if done > 15:
+            raise StoppedError(step)
+
+    with pytest.raises(StoppedError, match="reading"):
+        build_index([articles], tmp_path / "index", IndexSettings(300, MINOR_SOURCES), batch_size=10, progress=stop)
+    read, seen = build.read_articles, []
+    monkeypatch.setattr(build, "read_articles", lambda path, skip: seen.append(skip) or read(path, skip))
+    done = invoke("index", articles, "--output", tmp_path / "index")
+    assert done.stdout.strip().endswith("index: 52 articles.")
+    assert seen == [20]
+    (message,) = caplog.messages
+    assert message.endswith(
+        "index.building: going on with a build that was stopped: 20 articles were read, 0 ranges merged."
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["index", "absent.parquet", "--output", "new"], "absent.parquet does not exist; give one of .jsonl"),
+        (["index", "articles.csv", "--output", "new"], "articles.csv ends in none of .jsonl"),
+        (["index", "articles.jsonl.gz", "--output", "new"], "articles.jsonl.gz is cut off or damaged"),
+        (["index", "articles.jsonl", "--output", "mine"], "mine exists and is no index that can be used"),
+        (["lookup", "Cubs", "--encyclopedia", "mine"], "mine holds no encyclopedia index; build one: `hf-mner"),
+        (["lookup", "Cubs", "--encyclopedia", "absent.tsv"], "absent.tsv does not exist"),
+    ],
+)
+def test_mistakes_with_an_encyclopedia_are_one_line(tmp_path, articles, monkeypatch, capsys, given, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "articles.csv").touch()
+    (tmp_path / "articles.jsonl.gz").write_bytes(articles.read_bytes())  # not packed
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    monkeypatch.setattr(sys, "argv", ["hf-mner", "knowledge", *given])
+    with pytest.raises(SystemExit):
+        main.run()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert line.startswith("hf-mner: ")
+    assert message in line
+    assert not (tmp_path / "new").exists()
