@@ -221,6 +221,14 @@ def test_odd_numbers_of_wikidata(tmp_path, qid):
     assert find(build_index([Article("Ohio", qid=qid)], tmp_path / "index"), "Ohio") == [("Ohio", "exact")]
 
 
+def test_no_longer_text_is_promised_than_is_read(tmp_path):
+    given = [Article("Ohio", text="Ohio is. " * 1000)]
+    with pytest.raises(ValueError, match="`max_text_chars` must be at most 1200, got 1201; no more of a text is read"):
+        IndexSettings(max_text_chars=1201)
+    (entry,) = Encyclopedia(build_index(given, tmp_path / "index", IndexSettings(1200))).lookup(["Ohio"])
+    assert 1190 < len(entry["text"]) <= 1200
+
+
 def test_progress_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "RANGE_ROWS", 100)
     told = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .articles import Article
+from .articles import LEAD_CHARS, Article
 from .index import (
     ALIAS,
     INITIALS,
@@ -35,7 +35,7 @@ class IndexSettings:
     """What an index is built with.
 
     Args:
-        max_text_chars: the text of an entry is cut to this length, at a sentence or word end.
+        max_text_chars: the text of an entry is cut to this length, at a sentence or word end; at most `LEAD_CHARS`.
         minor_sources: values of `source` that list names without regard to renown; `()` trusts all alike.
     """
 
@@ -45,6 +45,10 @@ class IndexSettings:
     def __post_init__(self) -> None:
         if self.max_text_chars < 1:
             raise ValueError(f"`max_text_chars` must be at least 1, got {self.max_text_chars}; the default is 300.")
+        if self.max_text_chars > LEAD_CHARS:
+            raise ValueError(
+                f"`max_text_chars` must be at most {LEAD_CHARS}, got {self.max_text_chars}; no more of a text is read."
+            )
 
 
 def indexed(article: Article, settings: IndexSettings) -> IndexedArticle:
