@@ -53,17 +53,20 @@ def build_logged(folder: str, log: str, batch_size: str, range_rows: str) -> Non
     stream = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     read_batch, read_range, grouped = build.IndexBuild._read_batch, build.IndexBuild._range, build.grouped
 
+    def write(piece: str) -> None:
+        os.write(stream, f"{time.monotonic():.4f} {piece}\n".encode())
+
     def logged_batch(self: Any, batch: Any) -> None:
-        os.write(stream, b"batch %d\n" % self.state["runs"])
+        write(f"batch {self.state['runs']}")
         read_batch(self, batch)
 
     def logged_range(self: Any, what: str, part: int, runs: range) -> Any:
         if what == "references" or (what == "near" and not part):
-            os.write(stream, f"{what} {part}\n".encode())
+            write(f"{what} {part}")
         return read_range(self, what, part, runs)
 
     def logged_groups(entries: Any) -> Any:
-        os.write(stream, b"names %d\n" % int(entries["name"][0]))
+        write(f"names {entries['name'][0]}")
         return grouped(entries)
 
     build.IndexBuild._read_batch, build.IndexBuild._range = logged_batch, logged_range  # type: ignore[method-assign]
@@ -79,34 +82,38 @@ class Trial:
         folder.mkdir()
         self.index, self.log, self.options = folder / "index", folder / "log", options
 
-    def run(self, kill_after_s: float | None = None) -> float:
+    def run(self, kill_after: tuple[int, float] | None = None) -> float:
         """Build in a process of its own.
 
         Args:
-            kill_after_s: seconds from the first new piece of work until `kill -9`; None = let it finish.
+            kill_after: new pieces of work that are begun, and seconds from then on until `kill -9`; None = let it
+                finish.
 
         Returns:
-            The seconds from the first new piece of work to the end.
+            When it ended, in seconds of the machine's clock.
         """
         numbers = [str(self.options.batch_size), str(self.options.range_rows)]
         command = [sys.executable, __file__, "--build", str(self.index), str(self.log), *numbers]
-        begun = self.begun().total()
+        begun = len(self.lines())
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        while process.poll() is None and self.begun().total() == begun:
-            time.sleep(0.001)
-        started = time.perf_counter()
-        try:
-            _, told = process.communicate(timeout=kill_after_s)
-        except subprocess.TimeoutExpired:
+        if kill_after is not None:
+            while process.poll() is None and len(self.lines()) < begun + kill_after[0]:
+                time.sleep(0.001)
+            time.sleep(kill_after[1])
             process.kill()
-            _, told = process.communicate()
+        _, told = process.communicate()
         assert process.returncode in (0, -9), told
-        return time.perf_counter() - started
+        return time.monotonic()
+
+    def lines(self) -> list[tuple[float, str]]:
+        """Return what is in the log: when each piece of work was begun. The last line may be cut off."""
+        text = self.log.read_text() if self.log.exists() else ""
+        lines = [line.split(maxsplit=1) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [(float(moment), piece.strip()) for moment, piece in lines]
 
     def begun(self) -> Counter[str]:
-        """Return how often each piece of work was begun; a line may be cut off while it is written."""
-        text = self.log.read_text() if self.log.exists() else ""
-        return Counter(line for line in text.splitlines(keepends=True) if line.endswith("\n"))
+        """Return how often each piece of work was begun."""
+        return Counter(piece for _, piece in self.lines())
 
     def finished(self) -> int:
         """Open what is there and return the pieces of work that it holds."""
@@ -124,17 +131,16 @@ class Trial:
                     sum(len(value) for _, value in transaction.cursor(environment.open_db(name, transaction)))
         return sum(state.get(name, 0) for name in ("runs", "joined", "merged"))
 
-    def kill(self, moment_s: float) -> dict[str, Any]:
-        """Kill a run and tell what it left."""
+    def kill(self, pieces_begun: int, seconds: float) -> dict[str, Any]:
+        """Kill a run, see `run`, and tell what it left."""
         begun_before, before = self.begun(), self.finished()
-        ran_s = self.run(moment_s)
+        self.run((pieces_begun, seconds))
         after, new = self.finished(), self.begun() - begun_before
         pieces = sum(count for piece, count in new.items() if not piece.startswith("near"))
         assert max(new.values(), default=1) == 1, "a run did a piece twice"
         assert before <= after, "finished work is gone"
         assert pieces - (after - before) in (0, 1), f"{pieces} pieces were begun, {after - before} are finished"
         return {
-            "moment_s": round(ran_s, 4),
             "step": list(new)[-1].split()[0] if new else "none",
             "finished_before": before,
             "begun": pieces,
@@ -147,7 +153,7 @@ class Trial:
         """Let a last run finish, and compare its work and the index with those of a build without kills."""
         self.run()
         begun = self.begun()
-        repeated = {piece.strip(): count for piece, count in begun.items() if count > 1}
+        repeated = {piece: count for piece, count in begun.items() if count > 1}
         again = sum(count - 1 for piece, count in repeated.items() if not piece.startswith("near"))
         assert again == sum(kill["lost"] for kill in kills), "finished work was done again"
         assert describe(self.index, mentions) == expected, "the index is another one"
@@ -181,21 +187,31 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     generator = random.Random(options.seed)
     mentions = write_files(folder, options.articles, options.seed)
     whole = Trial(folder / "whole", options)
-    whole_s = whole.run()
-    expected, pieces = describe(whole.index, mentions), whole.begun()
+    end = whole.run()
+    expected, pieces = describe(whole.index, mentions[::10]), whole.begun()
+    moments = [moment for moment, _ in whole.lines()]
+    whole_s = end - moments[0]
+
+    def random_place(low_s: float, high_s: float) -> tuple[int, float]:
+        """Return a random moment as pieces begun and seconds since, whatever else the machine does."""
+        moment = moments[0] + generator.uniform(low_s, high_s)
+        count = sum(other <= moment for other in moments)
+        return count, moment - moments[count - 1]
+
     apart: list[dict[str, Any]] = []
     late = 0
     while len(apart) < options.kills:
         trial = Trial(folder / f"apart-{len(apart)}-{late}", options)
-        moment_s = (len(apart) + generator.random()) * whole_s / options.kills
-        killed = trial.kill(moment_s)
+        part_s = whole_s / options.kills
+        killed = trial.kill(*random_place(len(apart) * part_s, (len(apart) + 1) * part_s))
         if trial.index.exists():
-            late, whole_s = late + 1, killed["moment_s"]  # the kill came after the end: the machine is faster now
+            late += 1  # the kill came after the end
         else:
-            apart.append({**killed, **trial.complete([killed], mentions, expected)})
+            apart.append({**killed, **trial.complete([killed], mentions[::10], expected)})
     chain = Trial(folder / "chain", options)
-    kills = [chain.kill(generator.uniform(0, 1.6 * whole_s / options.kills)) for _ in range(options.kills)]
-    last = chain.complete(kills, mentions, expected)
+    most = 2 * len(moments) / options.kills
+    kills = [chain.kill(int(generator.uniform(1, most)), generator.uniform(0, 0.02)) for _ in range(options.kills)]
+    last = chain.complete(kills, mentions[::10], expected)
     steps = Counter(piece.split()[0] for piece in pieces.elements())
     return {"whole_s": round(whole_s, 3), "pieces": steps, "index": expected, "apart": apart} | {
         "chain": {"kills": kills, **last}
