@@ -259,3 +259,17 @@ def test_split_hashtag(hashtag, words):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.jsonl does not exist; give one of"):
         Encyclopedia.from_files(tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("mention", "title"), [("C++", "C++"), ("c#", "C#"), ("!!!", "!!!"), ("हिन्दी", "हिन्दी"), ("#C++", "C++")]
+)
+def test_names_of_signs_are_names(mention, title):
+    records = [{"title": name, "description": "A thing."} for name in ("C", "C++", "C#", "!!!", "हिन्दी", "हनद")]
+    (found,) = Encyclopedia.from_records(records).lookup([mention])
+    assert (found and found["title"]) == title
+
+
+def test_vowel_signs_are_letters():
+    assert normalise_title("हिन्दी") == "हिन्दी"
+    assert normalise_title("Jürgen–Klopp (2)") == "jurgen klopp 2"

@@ -54,6 +54,7 @@ logger = logging.getLogger(__name__)
 ENTRY = np.dtype([("name", "<u8"), ("renown", "<u8"), ("number", "<u4"), ("how", "u1")])
 REFERENCE = np.dtype([("target", "<u8"), ("name", "<u8"), ("how", "u1")])  # a name that leads to another title
 RUN_TYPES: dict[str, Any] = {"entries": ENTRY, "references": REFERENCE, "near": np.dtype("<u8")}
+MAX_DIGESTED, SAMPLE = 1 << 30, 1 << 20  # bytes
 RANGE_ROWS = 1_000_000  # rows that are merged at once, about
 MAX_RANGES = 256
 
@@ -127,7 +128,11 @@ def is_built(folder: Path, digest: str) -> bool:
 
 
 def content_digest(sources: Sequence[Path | Article], settings: IndexSettings) -> str:
-    """Return a digest of the settings and of the files' sizes and samples of their bytes (32 hexadecimal digits)."""
+    """Return a digest of the settings and of the files (32 hexadecimal digits).
+
+    Of a file of more than `MAX_DIGESTED` bytes it takes in the size, the time of the last change, and samples of the
+    bytes.
+    """
     hasher = xxhash.xxh3_128(json.dumps([FORMAT_VERSION, asdict(settings)]).encode())
     for source in sources:
         if isinstance(source, Article):
@@ -135,13 +140,21 @@ def content_digest(sources: Sequence[Path | Article], settings: IndexSettings) -
         elif not source.is_file():
             next(iter(read_articles(source)), None)  # raises: there is none
         else:
-            size = source.stat().st_size
-            hasher.update(f"{source.name} {size}".encode())
-            with source.open("rb") as stream:
-                for place in sorted({0, size // 2, max(size - (1 << 20), 0)}):
-                    stream.seek(place)
-                    hasher.update(stream.read(1 << 20))
+            update_with_file(hasher, source)
     return hasher.hexdigest()
+
+
+def update_with_file(hasher: xxhash.xxh3_128, path: Path) -> None:
+    """Add a file to a digest, see `content_digest`."""
+    about = path.stat()
+    is_large = about.st_size > MAX_DIGESTED
+    changed = about.st_mtime_ns if is_large else 0
+    hasher.update(f"{path.name} {about.st_size} {changed}".encode())
+    samples = (0, about.st_size // 2, about.st_size - SAMPLE) if is_large else range(0, about.st_size, SAMPLE)
+    with path.open("rb") as stream:
+        for place in samples:
+            stream.seek(place)
+            hasher.update(stream.read(SAMPLE))
 
 
 class IndexBuild:

@@ -12,6 +12,7 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])
 _PARENTHESIS = re.compile(r"\s*\([^)]*\)$")
 _OUTER_DIGITS = re.compile(r"^\d+|\d+$")
 _ACCENTS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")  # combining marks
+_SURROGATE = re.compile("[\ud800-\udfff]")  # halves of characters, from broken JSON
 _CONTENT_WORD = re.compile(r"[^\W_]{3,}")
 _IN_BRACKETS = re.compile(r"[(,;]\s*([A-Z][A-Z0-9&.]{1,8})\s*[),;]")
 _KNOWN_AS = re.compile(
@@ -36,7 +37,9 @@ def normalise_title(title: str) -> str:
     """Return the form under which titles and mentions are compared.
 
     Unicode compatibility forms and case are folded, accents dropped, `#`, `@` and all other punctuation removed, with
-    apostrophes and full stops closing up (`Levi ' s` -> `levis`, `U . S .` -> `us`), the rest leaving one space.
+    apostrophes and full stops closing up (`Levi ' s` -> `levis`, `U . S .` -> `us`), the rest leaving one space. Vowel
+    signs of other scripts are letters. A name of which less than two characters would be left, such as `C++`, keeps
+    its punctuation.
     """
     if title.isascii():
         if title.replace(" ", "").isalnum():
@@ -47,7 +50,15 @@ def normalise_title(title: str) -> str:
     joined = _APOSTROPHE.sub("", " ".join(folded.split()))  # long runs of spaces would take the square of their length
     if "." in joined:
         joined = _INITIALS.sub(r"\1", joined).replace(".", "")
-    return " ".join(_NOT_A_WORD.sub(" ", joined).casefold().split())
+    key = " ".join(words_only(joined).casefold().split())
+    return key if len(key) > 1 else _SURROGATE.sub("", "".join(folded.split()).lstrip("#@").casefold())
+
+
+def words_only(text: str) -> str:
+    """Return a text with a space for each run of characters that are neither letters, digits nor signs of vowels."""
+    if text.isascii():
+        return _NOT_A_WORD.sub(" ", text)
+    return "".join(sign if sign.isalnum() or unicodedata.category(sign)[0] == "M" else " " for sign in text)
 
 
 def drop_accents(text: str) -> str:

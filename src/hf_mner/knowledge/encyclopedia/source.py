@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -186,7 +187,7 @@ class Encyclopedia:
             model=", ".join(self._index.meta.get("files", ())),
             revision=self._index.meta["digest"],
             prompt="",
-            settings=",".join(self.rules),
+            settings=json.dumps({"rules": self.rules}),
         )
 
     def __call__(self, examples: Sequence[MnerExample]) -> list[list[EncyclopediaEntry]]:
