@@ -20,6 +20,7 @@ PUBLIC = {
     "MnerTrainingArguments": "hf_mner.training.arguments",
     "MultimodalNerPipeline": "hf_mner.pipelines.multimodal_ner",
     "TrustYourTeacherTrainer": "hf_mner.training.trainer",
+    "add_knowledge": "hf_mner.knowledge.base",
     "evaluate_model": "hf_mner.evaluation",
     "load_mner_dataset": "hf_mner.data.loaders",
     "load_recipe": "hf_mner.training.recipes",

@@ -300,6 +300,24 @@ def test_shown_knowledge_says_where_it_is_from(pipe):
     assert all(entity["knowledge"]["sources"] == [] for entity in unnamed)
 
 
+def test_a_source_that_nothing_reads_is_not_asked(pipe):
+    class Writing(Captions):
+        column = "ocr"
+
+    class FromWriting(Captions):
+        reads = ("ocr",)
+
+        def __call__(self, examples):
+            return [example["knowledge"]["ocr"] for example in examples]
+
+    idle, used = Writing(), Writing()
+    pipe(TEXT, knowledge=[Captions(), idle])
+    assert idle.asked == []
+    (first, *_) = pipe(TEXT, knowledge=[used, FromWriting()], return_knowledge=True)
+    assert used.asked == [TEXT]
+    assert first["knowledge"]["caption"] == "a picture of Steve"
+
+
 def test_knowledge_of_all_posts(pipe):
     found = pipe([TEXT, {"text": OTHER, "knowledge": {"caption": "mine"}}], knowledge={"caption": "ours"})
     assert len(found) == 2

@@ -186,5 +186,16 @@ def print_table(post: dict[str, Any], entities: list[dict[str, Any]]) -> None:
     console = Console()
     console.print(table)
     for entity in entities:
-        for source, value in entity.get("knowledge", {}).items():
-            console.print(f"  {entity['word']} | {source}: {value}", markup=False, style="dim")
+        knowledge = dict(entity.get("knowledge", {}))
+        origins = knowledge.pop("sources", [])
+        for part, value in knowledge.items():
+            notes = "; ".join(describe_origin(note) for note in origins if note["part"] == part)
+            console.print(
+                f"  {entity['word']} | {part}: {value}" + (f" [{notes}]" if notes else ""), markup=False, style="dim"
+            )
+
+
+def describe_origin(note: dict[str, Any]) -> str:
+    """Say in a few words where a part of the knowledge is from."""
+    made = " ".join(filter(None, (note["source"], note["model"])))
+    return f"{made}, {note['title']}, {note['rule']}" if note.get("title") else made

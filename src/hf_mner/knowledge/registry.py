@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from hf_mner.data.readers import find_data_dir
+from hf_mner.data.readers import DATA_VARIABLE
 
 from .base import KnowledgeSource
 
@@ -105,6 +106,8 @@ def parse_spec(spec: Any) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: see `open_sources`.
     """
+    if isinstance(spec, str) and ":" in spec:
+        spec = yaml.safe_load(spec)  # `captions: MODEL`, as on the command line
     name, given = next(iter(spec.items())) if isinstance(spec, Mapping) and len(spec) == 1 else (spec, None)
     if not isinstance(name, str) or name not in SOURCES:
         meant = get_close_matches(str(name), SOURCES, n=1)
@@ -181,9 +184,11 @@ def resolve(files: Any, data_dir: str | Path | None) -> Any:
     """
     if not isinstance(files, str | Path):
         return [resolve(file, data_dir) for file in files]
-    if Path(files).exists():
+    if Path(files).exists() or Path(f"{files}.building").exists():
         return files
-    path = find_data_dir(data_dir, str(files)) / files
-    if not path.exists():
-        raise FileNotFoundError(f"{str(files)!r} exists neither here nor as '{path}'; correct the path.")
+    folder = data_dir if data_dir is not None else os.environ.get(DATA_VARIABLE)
+    path = Path(folder or "") / files
+    if not folder or not path.exists():
+        there = f"nor as '{path}'" if folder else f"and no data folder is given (`--data-dir`, {DATA_VARIABLE})"
+        raise FileNotFoundError(f"{str(files)!r} does not exist here {there}; correct the path.")
     return path

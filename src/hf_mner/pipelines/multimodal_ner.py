@@ -17,7 +17,7 @@ from transformers.utils import logging
 from hf_mner.data.alignment import Word, join_words, split_words
 from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import Entity, Knowledge, MnerExample, check_knowledge
-from hf_mner.knowledge.base import TEXT_PARTS, KnowledgeSource
+from hf_mner.knowledge.base import ENTITY_COLUMN, TEXT_PARTS, KnowledgeSource, source_name
 from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import has_words
 from hf_mner.models.base.recognition import recognize_entities
@@ -191,6 +191,7 @@ class MultimodalNerPipeline(Pipeline):
         cache: EncodingCache | None = None,
     ) -> list[tuple[Post, MnerExample]]:
         """Recognise the entities of a batch; a text without words has none."""
+        sources = self.sources_read(sources)
         self.warn_of_unread_images(batch, sources)
         self.warn_of_unread_knowledge(batch)
         readable = [post.example for post in batch if has_words(post.example["tokens"])]
@@ -207,6 +208,24 @@ class MultimodalNerPipeline(Pipeline):
         )
         empty: MnerExample = {"entities": []}
         return [(post, next(found) if has_words(post.example["tokens"]) else empty) for post in batch]
+
+    def sources_read(self, sources: Sequence[KnowledgeSource]) -> list[KnowledgeSource]:
+        """Return the sources whose knowledge the model reads, or another such source; the others are not asked.
+
+        A source without `reads` may read whatever the sources before it found.
+        """
+        wanted = set(self.processor.knowledge_parts())
+        kept: list[KnowledgeSource] = []
+        for source in reversed(sources):
+            column = "objects" if source.column == ENTITY_COLUMN else source.column
+            if column in wanted:
+                kept.append(source)
+                wanted |= set(getattr(source, "reads", Knowledge.__annotations__))
+            else:
+                logger.warning_once(
+                    f"{source_name(source)} is not asked: {type(self.model).__name__} reads {self.parts_read()}."
+                )
+        return kept[::-1]
 
     def warn_of_unread_images(self, batch: list[Post], sources: Sequence[KnowledgeSource]) -> None:
         """Say once that images pass by: the model reads text, and nothing was given that turns images into text."""
@@ -270,7 +289,8 @@ def check_sources(knowledge: KnowledgeSource | Sequence[KnowledgeSource]) -> lis
         if not (callable(source) and hasattr(source, "column") and hasattr(source, "needs_entities")):
             raise ValueError(
                 f"`knowledge` holds {source!r}, which is no knowledge source; pass sources such as"
-                " `Encyclopedia.from_files(path)`, or a mapping such as `{'caption': 'a man in a suit'}`."
+                " `Encyclopedia.from_files(path)`, `hf_mner.open_sources([...])` of names, or a mapping such as"
+                " `{'caption': 'a man in a suit'}`."
             )
     return sources
 

@@ -1,7 +1,6 @@
 """Building and opening an index: redirects, batches and ranges, kills, processes, and folders of other things."""
 
 import json
-import logging
 import multiprocessing
 import os
 import pickle
@@ -583,16 +582,19 @@ def test_another_number_of_ranges_does_not_matter_to_a_build_that_goes_on(tmp_pa
     assert contents(folder) == whole_contents
 
 
-def test_the_begun_index_of_other_files_is_begun_anew(tmp_path, lines, caplog):
+def test_the_begun_index_of_other_files_is_kept(tmp_path, lines):
     broken = tmp_path / "broken.jsonl"
     broken.write_text(lines.read_text() + "{broken", encoding="utf-8")
     with pytest.raises(ValueError, match=r"broken.jsonl, line 62: not JSON") as held:
         build_index([broken], tmp_path / "index", batch_size=10)
     broken.write_text(lines.read_text(), encoding="utf-8")
-    with caplog.at_level(logging.WARNING):
-        folder = build_index([broken], tmp_path / "index")  # while the traceback holds what the first build had open
-    assert "index.building is the begun index of other files or settings; it is begun anew" in caplog.text
+    with pytest.raises(
+        ValueError, match=r"index.building holds the begun index .* \(60 articles were read\); .* remove it"
+    ):
+        build_index([broken], tmp_path / "index")  # while the traceback holds what the first build had open
     assert held.value.args
+    shutil.rmtree(tmp_path / "index.building")
+    folder = build_index([broken], tmp_path / "index")
     assert contents(folder) == contents(build_index([lines], tmp_path / "other"))
 
 

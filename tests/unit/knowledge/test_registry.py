@@ -77,6 +77,12 @@ def test_a_list_is_opened_in_its_order(data_dir):
     check_knowledge(filled["knowledge"])
 
 
+def test_a_missing_file_without_a_data_folder(monkeypatch):
+    monkeypatch.delenv("HF_MNER_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match="'absent.jsonl' does not exist here and no data folder is given"):
+        open_sources(["encyclopedia: absent.jsonl"])
+
+
 def test_settings_reach_the_source(data_dir):
     settings = {"files": "wiki.jsonl", "rules": ["exact"], "max_text_chars": 5}
     (encyclopedia,) = open_sources([{"encyclopedia": settings}], data_dir)
@@ -119,7 +125,7 @@ def test_mistakes_are_named(specs, message):
 
 
 def test_a_missing_file_is_named(data_dir):
-    with pytest.raises(FileNotFoundError, match="'absent.jsonl' exists neither here nor as .*; correct the path"):
+    with pytest.raises(FileNotFoundError, match="'absent.jsonl' does not exist here nor as .*; correct the path"):
         open_sources([{"encyclopedia": "absent.jsonl"}], data_dir)
 
 

@@ -148,7 +148,7 @@ def article_from_mapping(record: Any, place: str) -> Article:
     article = Article(
         title=title.strip(),
         aliases=tuple(record.get("aliases") or ()),
-        text=text[:LEAD_CHARS],
+        text=text[:LEAD_CHARS].replace("\\n", " "),  # line ends that were escaped twice, as in published lists
         short=record.get("short") or "",
         qid=record.get("qid") or "",
         source=record.get("source") or "",

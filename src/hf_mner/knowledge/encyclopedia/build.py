@@ -167,10 +167,11 @@ class IndexBuild:
         self._open()
         if self.state.get("digest") != digest:
             if self.state:
-                logger.warning("%s is the begun index of other files or settings; it is begun anew.", folder)
                 self._env.close()
-                shutil.rmtree(folder)
-                self._open()
+                raise ValueError(
+                    f"{folder} holds the begun index of other files or settings ({self.state['articles']:,} articles"
+                    " were read); give those again to go on with it, or remove it, or choose another folder."
+                )
             self.state = {"format": FORMAT_VERSION, "digest": digest, "settings": asdict(settings)}
             self.state |= {"file": 0, "records": 0, "articles": 0, "runs": 0}
             self.state |= {"ranges": 0, "joined": 0, "merged": 0, "is_merged": False}

@@ -171,6 +171,17 @@ def check_index(folder: Path) -> None:
     Raises:
         FileNotFoundError: saying how to build one.
     """
+    if folder.is_file():
+        raise FileNotFoundError(
+            f"{folder} is a file, not an index; `Encyclopedia.from_files` reads files of articles."
+        )
+    if folder.suffix == ".building" or folder.with_name(f"{folder.name}.building").is_dir():
+        finished = folder.with_suffix("") if folder.suffix == ".building" else folder
+        if not (finished / "data.mdb").is_file():
+            raise FileNotFoundError(
+                f"The index {finished} is not finished; run `hf-mner knowledge index FILES --output {finished}` again with"
+                " the same files: it goes on where it was stopped."
+            )
     data = folder / "data.mdb"
     if not data.is_file() or not data.stat().st_size:
         raise FileNotFoundError(

@@ -146,8 +146,14 @@ class Encyclopedia:
         paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
         if not paths:
             raise ValueError("`files` is empty; give one file of articles at least.")
-        if len(paths) == 1 and paths[0].is_dir():
+        is_index = [path.is_dir() or path.with_name(f"{path.name}.building").is_dir() for path in paths]
+        if len(paths) == 1 and is_index[0]:
             return cls(paths[0], rules)
+        if any(is_index):
+            raise ValueError(
+                f"`files` holds {len(paths)} paths, of which {paths[is_index.index(True)]} is an index; build one index of"
+                " all files of articles: `hf-mner knowledge index FILES --output FOLDER`."
+            )
         settings = IndexSettings(max_text_chars, tuple(minor_sources))
         cache = Path(cache_dir) if cache_dir is not None else default_cache_dir() / "encyclopedia"
         return cls(build_index(paths, cache / content_digest(paths, settings), settings, progress=progress), rules)
