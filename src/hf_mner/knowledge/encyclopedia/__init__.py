@@ -5,7 +5,8 @@ from .build import Progress, build_index
 from .index import EncyclopediaIndex
 from .indexed_articles import IndexSettings
 from .names import normalise_title, split_hashtag
-from .source import MINOR_SOURCES, RULES, Encyclopedia, EncyclopediaMatch, default_cache_dir
+from .readings import RULES, EncyclopediaMatch
+from .source import MINOR_SOURCES, Encyclopedia, default_cache_dir
 
 __all__ = [
     "MINOR_SOURCES",

@@ -179,8 +179,8 @@ def check_index(folder: Path) -> None:
         finished = folder.with_suffix("") if folder.suffix == ".building" else folder
         if not (finished / "data.mdb").is_file():
             raise FileNotFoundError(
-                f"The index {finished} is not finished; run `hf-mner knowledge index FILES --output {finished}` again with"
-                " the same files: it goes on where it was stopped."
+                f"The index {finished} is not finished; run `hf-mner knowledge index FILES --output {finished}` again"
+                " with the same files: it goes on where it was stopped."
             )
     data = folder / "data.mdb"
     if not data.is_file() or not data.stat().st_size:

@@ -9,61 +9,34 @@ import tempfile
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from hf_mner.data.schema import EncyclopediaEntry, MnerExample
 from hf_mner.knowledge.base import SourceIdentity, entity_mentions
 
 from .articles import article_from_mapping
 from .build import Progress, build_index, content_digest
-from .index import (
-    INITIALS,
-    JOINED,
-    SHORT,
-    TITLE,
-    WHOLE,
-    Candidate,
-    EncyclopediaIndex,
-    IndexReader,
-)
+from .index import TITLE, WHOLE, Candidate, EncyclopediaIndex, IndexReader
 from .indexed_articles import IndexSettings
-from .names import (
-    STOP_WORDS,
-    content_words,
-    normalise_title,
-    split_hashtag,
-    squash,
-    without_affixes,
-)
+from .names import normalise_title, squash
 from .near_names import is_hashed
-from .ranking import Reading, Way, best_candidate, misspelt_word, sole_candidate
+from .ranking import Reading, best_candidate, misspelt_word, sole_candidate
+from .readings import (
+    RULES,
+    Contexts,
+    EncyclopediaMatch,
+    KnownMention,
+    Rule,
+    is_too_common,
+    matched,
+    other_readings,
+    rule_of,
+)
 
 # Lists of names without regard to renown (every town of GeoNames, random articles). Of Twitter-2017's training
 # mentions that only these know, one-word names without a word of context in common misled in 71 of 89 cases (a surname
 # read as a town), so they need such a word.
 MINOR_SOURCES = ("geonames", "entdesc")
-
-Rule = Literal["exact", "normalised", "alias", "redirect", "hashtag", "abbreviation", "short", "fuzzy"]
-RULES: tuple[Rule, ...] = ("exact", "normalised", "alias", "redirect", "hashtag", "abbreviation", "short", "fuzzy")
-_BY_ORIGIN: tuple[Rule, ...] = ("normalised", "alias", "redirect", "redirect")  # by `Candidate.origin`
-_BY_WAY: dict[Way, Rule] = {
-    "split": "hashtag",
-    "joined": "hashtag",
-    "affix": "hashtag",
-    "initials": "abbreviation",
-    "short": "short",
-    "near": "fuzzy",
-}
-
-
-class EncyclopediaMatch(NamedTuple):
-    """A mention's article, the rule by which it was found, and the source of the record (`""` if unknown)."""
-
-    mention: str
-    title: str
-    text: str
-    rule: Rule
-    source: str
 
 
 class Encyclopedia:
@@ -111,7 +84,7 @@ class Encyclopedia:
         self._index = index if isinstance(index, EncyclopediaIndex) else EncyclopediaIndex(index)
         self.rules = tuple(rule for rule in RULES if rule in rules)
         self.cache_size = cache_size
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, KnownMention] = {}
         self._temporary: _TemporaryFolder | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -151,8 +124,8 @@ class Encyclopedia:
             return cls(paths[0], rules)
         if any(is_index):
             raise ValueError(
-                f"`files` holds {len(paths)} paths, of which {paths[is_index.index(True)]} is an index; build one index of"
-                " all files of articles: `hf-mner knowledge index FILES --output FOLDER`."
+                f"`files` holds {len(paths)} paths, and {paths[is_index.index(True)]} is an index; build one index"
+                " of all files of articles: `hf-mner knowledge index FILES --output FOLDER`."
             )
         settings = IndexSettings(max_text_chars, tuple(minor_sources))
         cache = Path(cache_dir) if cache_dir is not None else default_cache_dir() / "encyclopedia"
@@ -239,7 +212,7 @@ class Encyclopedia:
         contexts = [""] * len(mentions) if contexts is None else contexts
         if len(contexts) != len(mentions):
             raise ValueError(f"`contexts` has {len(contexts)} texts for {len(mentions)} mentions; give one for each.")
-        lookup, known = _Lookup(contexts), self._known  # another thread may call `forget`
+        lookup, known = Contexts(contexts), self._known  # another thread may call `forget`
         with self._index.reading() as reader:
             for mention in mentions:
                 if mention not in known:
@@ -263,7 +236,7 @@ class Encyclopedia:
         self._known = {}
 
     def _find(
-        self, reader: IndexReader, mention: str, known: _Known, lookup: _Lookup, place: int
+        self, reader: IndexReader, mention: str, known: KnownMention, lookup: Contexts, place: int
     ) -> EncyclopediaMatch | None:
         if known.match is not None or known.is_common:
             return known.match
@@ -277,9 +250,9 @@ class Encyclopedia:
                 return match
         return None
 
-    def _read(self, reader: IndexReader, mention: str) -> _Known:
+    def _read(self, reader: IndexReader, mention: str) -> KnownMention:
         """Read a mention as it stands."""
-        known = _Known(normalise_title(mention))
+        known = KnownMention(normalise_title(mention))
         known.is_common = is_too_common(mention, known.key)
         if not known.is_common and (postings := reader.postings(known.key)):
             known.whole = self._allowed(Reading("whole", mention, known.key, reader.candidates(postings, WHOLE)))
@@ -287,7 +260,7 @@ class Encyclopedia:
                 known.match = matched(known.whole, sole)
         return known
 
-    def _read_near(self, reader: IndexReader, asked: Mapping[str, _Known]) -> None:
+    def _read_near(self, reader: IndexReader, asked: Mapping[str, KnownMention]) -> None:
         """Look for misspelt titles in place of what was not found, all at once."""
         new = {
             mention: known
@@ -317,18 +290,6 @@ class Encyclopedia:
         return reading._replace(candidates=kept)
 
 
-def rule_of(reading: Reading, candidate: Candidate) -> Rule:
-    """Return the rule by which a reading finds a candidate."""
-    exact: Rule = "exact" if candidate.article.title == reading.mention else _BY_ORIGIN[candidate.origin]
-    return _BY_WAY.get(reading.way, exact)
-
-
-def matched(reading: Reading, best: Candidate) -> EncyclopediaMatch:
-    """Return the match of a reading with its rule."""
-    article = best.article
-    return EncyclopediaMatch(reading.mention, article.title, article.text, rule_of(reading, best), article.source)
-
-
 class _TemporaryFolder:
     """A folder that is removed with this object, by the process that made it: a fork has the object, too."""
 
@@ -341,70 +302,6 @@ def remove_own(folder: Path, owner: int) -> None:
     """Remove a folder of this process."""
     if os.getpid() == owner:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-class _Known:
-    """What the index says of a mention: its match whatever the context, or the ways to read it."""
-
-    __slots__ = ("is_common", "key", "match", "near", "others", "whole")
-
-    def __init__(self, key: str):
-        self.key, self.is_common = key, False
-        self.match: EncyclopediaMatch | None = None
-        self.whole: Reading | None = None
-        self.others: list[Reading] | None = None
-        self.near: Reading | None = None
-
-
-class _Lookup:
-    """The contexts of one call; their words are found when they are asked for."""
-
-    def __init__(self, contexts: Sequence[str]):
-        self._contexts = contexts
-        self._words: dict[str, set[str]] = {"": set()}
-
-    def around(self, place: int) -> set[str]:
-        """Return the content words around a mention."""
-        context = self._contexts[place]
-        words = self._words.get(context)
-        if words is None:
-            words = self._words[context] = content_words(context)
-        return words
-
-
-def other_readings(reader: IndexReader, mention: str, key: str) -> list[Reading]:
-    """Return the ways to read a mention that is no name as it stands, the most trusted first.
-
-    Args:
-        reader: of the index.
-        mention: as written.
-        key: the same, normalised.
-    """
-    split = normalise_title(parts) if (parts := split_hashtag(mention)) != mention else key
-    squashed = squash(key)
-    postings = {name: reader.postings(name) for name in dict.fromkeys((key, split, squashed))}
-    ways: list[tuple[Way, str, tuple[int, ...]]] = []
-    if split != key:
-        ways.append(("split", split, (WHOLE,)))
-    ways.append(("joined", squashed, (JOINED,) if squashed == key else (JOINED, WHOLE)))
-    if squashed == key:
-        for bare in without_affixes(key):
-            postings[bare] = reader.postings(bare)
-            ways.append(("affix", bare, (JOINED, WHOLE)))
-    ways += [("initials", squashed, (INITIALS,)), ("short", key, (SHORT,))]
-    ways += [("short", bare, (SHORT,)) for way, bare, _ in list(ways) if way == "affix"]
-    return [
-        Reading(way, mention, name, found)
-        for way, name, forms in ways
-        if postings[name] and (found := reader.candidates(postings[name], *forms))
-    ]
-
-
-def is_too_common(mention: str, key: str) -> bool:
-    """Tell whether a mention is a stop word, a number or a single letter."""
-    if len(key) < 2 or key.replace(" ", "").isdigit():
-        return True
-    return key in STOP_WORDS and not mention.lstrip("#@").isupper()
 
 
 def default_cache_dir() -> Path:
