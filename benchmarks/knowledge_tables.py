@@ -105,6 +105,25 @@ def store_kills() -> str:
     return table(["store", "measured"], rows)
 
 
+def encyclopedia_kills() -> str:
+    """What kills cost the build of an index."""
+    measured = read("knowledge/encyclopedia_kills")
+    apart, chain = measured["apart"], measured["chain"]
+    kills = [*apart, *chain["kills"]]
+    steps = {"batch": "while reading", "references": "at redirects", "names": "while merging", "near": "at the end"}
+    rows = [
+        ["kills", str(len(kills))],
+        *([f"kills {label}", str(measured["kills_by_step"].get(step, 0))] for step, label in steps.items()),
+        ["indexes that were damaged, or gave other answers", str(sum(not run["is_equal"] for run in (*apart, chain)))],
+        ["most pieces of work that a kill lost", str(max(kill["lost"] for kill in kills))],
+        [
+            f"pieces done again after {len(chain['kills'])} kills in a row, of {sum(measured['pieces'].values())}",
+            str(chain["pieces_done_again"]),
+        ],
+    ]
+    return table(["build of an index", "measured"], rows)
+
+
 def detection() -> str:
     """Recall and precision of the detectors on the COCO photographs."""
     measured = read("knowledge/image_sources")
@@ -162,6 +181,7 @@ KNOWLEDGE_TABLES: dict[str, Callable[[], Any]] = {
     "encyclopedia_backends": encyclopedia_backends,
     "store_backends": store_backends,
     "store_kills": store_kills,
+    "encyclopedia_kills": encyclopedia_kills,
     "detection": detection,
     "writing": writing,
     "llm_endpoint": llm_endpoint,

@@ -22,11 +22,12 @@ DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
 MINI = "scanner/twitter2017-mini"
 ARMS = {
     "text-no-distillation": "no knowledge",
-    "captions-encyclopedia-no-distillation": "captions + encyclopedia (the recipe as it is)",
+    "captions-encyclopedia-rules": "captions + encyclopedia, all rules of look-up (the recipe as it is)",
+    "captions-encyclopedia-no-distillation": "captions + encyclopedia, titles and aliases alone",
     "text": "no knowledge; TYT in stage 2 too",
-    "captions-encyclopedia": "captions + encyclopedia; TYT in stage 2 too",
+    "captions-encyclopedia": "captions + encyclopedia, titles and aliases alone; TYT in stage 2 too",
     "text-shared": "no knowledge; TYT in stage 2 too; 3 layers shared",
-    "captions-encyclopedia-shared": "captions + encyclopedia; TYT in stage 2 too; 3 layers shared",
+    "captions-encyclopedia-shared": "captions + encyclopedia, titles and aliases; TYT in stage 2 too; 3 layers shared",
 }
 DEFAULT = {"captions-encyclopedia": "captions + encyclopedia", "none": "none (text alone)"}
 
