@@ -210,3 +210,13 @@ def test_an_endpoint_that_fails_is_not_a_bad_post(monkeypatch):
     with pytest.raises(EndpointError):
         list(results(pipe, [{"text": "a"}, {"text": "b"}], {"batch_size": 2}, "skip"))
     assert calls == [2], "asking post by post would pay again"
+
+
+def test_missing_files_are_named(fail, scanner_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = fail("predict", "--model", str(scanner_folder), TEXT, "--image", "nope.jpg")
+    assert line == "hf-mner: Post 0: image 'nope.jpg' does not exist; correct its path."
+    line = fail("predict", "--model", str(scanner_folder), "--input", "nope.jsonl")
+    assert "`--input` is 'nope.jsonl', which does not exist; expected a .jsonl of posts" in line
+    line = fail("predict", "--model", str(scanner_folder), TEXT, "--source", "{ocr")
+    assert "`--source {ocr` is not YAML" in line

@@ -4,14 +4,16 @@ import json
 import sys
 
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from hf_mner.cli import knowledge, main
+from hf_mner.cli import knowledge, main, options
 from hf_mner.cli.examples import read_examples
-from hf_mner.cli.progress import format_seconds, progress_line
+from hf_mner.cli.progress import format_seconds, progress_line, result_line
 from hf_mner.knowledge import registry
 from hf_mner.knowledge.store import KnowledgeStore, Progress
+from hf_mner.knowledge.store.building import Answers
 
 IDENTITY = {"source": "Shade", "model": "m", "revision": "1", "prompt": "", "settings": "{}"}
 
@@ -86,10 +88,13 @@ def test_build_goes_on_where_it_was_and_inspect_tells(run, posts, shade):
     done = run("build", posts, "--source", "shade", "--source", "echo")
     assert shade.asked == ["a", "c"]
     first, second = done.stdout.splitlines()
-    assert first.startswith("Shade (column 'caption'): 2 items, 0 found in the store, 2 new, in 0:0")
-    assert second.startswith("Echo (column 'auxiliary'): 3 items, 0 found in the store, 3 new")
+    assert first.startswith(
+        "Shade (column 'caption'): 3 posts, 2 answered, 1 not (1 without image); 2 distinct items, 0 found in the"
+        " store, 2 new, in 0:0"
+    )
+    assert second.startswith("Echo (column 'auxiliary'): 3 posts, 3 answered; 3 distinct items, 0 found in the store")
     assert "Shade (column 'caption'): 2 of 2 items" in done.stderr
-    assert "2 items, 2 found in the store, 0 new" in run("build", posts, "--source", "shade").stdout
+    assert "2 distinct items, 2 found in the store, 0 new" in run("build", posts, "--source", "shade").stdout
     assert len(shade.asked) == 2
     shades, echoes = json.loads(run("inspect").stdout)
     assert {"number": 1, "part": "caption", **IDENTITY, "reads": ["image"], "items": 2}.items() <= shades.items()
@@ -116,11 +121,15 @@ def test_a_file_names_sources(tmp_path, run, posts, shade):
 
 def test_what_is_not_kept_is_asked_for_what_others_read(run, posts, shade):
     done = run("build", posts, "--source", "plain", "--source", "echo")
-    assert done.stdout.startswith("Echo (column 'auxiliary'): 3 items, 0 found")
+    assert done.stdout.startswith("Echo (column 'auxiliary'): 3 posts, 3 answered; 3 distinct items, 0 found")
+    assert "plain: only asked for what other sources read, not kept" in done.stderr
     (held,) = json.loads(run("inspect").stdout)
     assert held["source"] == "Echo"
-    with pytest.raises(ValueError, match="No source would keep what it finds.*Shade.*wrap one in `Stored"):
+    with pytest.raises(
+        ValueError, match="names plain alone, which reads files on disk and needs no store; ask it dir"
+    ):
         run("build", posts, "--source", "plain")
+    assert json.loads(run("inspect").stdout) == [held]
 
 
 def test_an_unreadable_image_stops_or_is_skipped(tmp_path, run, posts, shade):
@@ -142,7 +151,7 @@ def test_what_is_exported_is_imported_elsewhere(tmp_path, run, posts, shade, suf
     assert "2 of 3 posts, from Shade" in run("export", posts, values, "--source", "caption").stdout
     (tmp_path / "new" / "k.sqlite").rename(tmp_path / "first.sqlite")
     done = run("import", posts, "--values", values)
-    assert "1 new items, 1 held already, 0 left out because their image is missing, 0 of ids" in done.stdout
+    assert "1 new items, 1 held already, none left out, 0 of ids" in done.stdout
     assert "k.sqlite: 1 new items from" in run("merge", tmp_path / "first.sqlite").stdout  # what is said of no image
     run("build", posts, "--source", "shade")
     assert shade.asked == ["a", "c"]
@@ -161,7 +170,7 @@ def test_published_knowledge_is_imported(tmp_path, run, shade):
     run("import", tmp_path / "posts.jsonl", *given, "--reads", "image")
     del post["knowledge"]
     (tmp_path / "posts.jsonl").write_text(json.dumps(post))
-    assert "1 items, 1 found" in run("build", tmp_path / "posts.jsonl", "--source", "shade").stdout
+    assert "1 distinct items, 1 found" in run("build", tmp_path / "posts.jsonl", "--source", "shade").stdout
     assert not shade.asked
 
 
@@ -172,6 +181,131 @@ def test_errors_are_one_line(tmp_path, monkeypatch, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("hf-mner: Knowledge store '")
     assert "does not exist" in line
+
+
+def test_a_source_that_finds_nothing_is_told(tmp_path, run, shade):
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text("".join(json.dumps({"id": str(number), "text": "No image"}) + "\n" for number in range(4)))
+    (line,) = run("build", posts, "--source", "shade").stdout.splitlines()
+    assert "4 posts, 0 answered, 4 not (4 without image); 1 distinct items" in line
+    assert line.endswith("No post has what it reads (image): put the images in place.")
+
+
+def test_the_result_line_tells_who_computed():
+    line = result_line("Shade", Progress(10, 20, 30, 5), Answers(40, 40, {}), 65.0)
+    counts = "40 posts, 40 answered; 30 distinct items, 10 found in the store, 15 new, 5 by other processes"
+    assert line == f"Shade: {counts}, in 1:05."
+
+
+def test_two_sources_of_one_part_are_warned_of(run, posts, shade, monkeypatch):
+    assert "warning" not in run("build", posts, "--source", "shade", "--source", "echo").stderr
+    done = run("build", posts, "--source", "shade", "--source", "plain")
+    assert "warning: Shade (m) and Shade (m) both fill 'caption': the second is asked only" in done.stderr
+
+
+def test_similarities_are_not_imported_for_posts_without_captions(tmp_path, run, posts):
+    values = tmp_path / "similarities.jsonl"
+    values.write_text('{"id": "a", "value": 0.5}\n{"id": "c", "value": 0.25}\n')
+    given = ("--values", values, "--part", "similarity", "--source", "S", "--reads", "caption", "--reads", "tokens")
+    with pytest.raises(ValueError, match="Nothing was imported: 2 left out because their caption is missing \\(join"):
+        run("import", posts, *given)
+    first, *others = map(json.loads, posts.read_text().splitlines())
+    posts.write_text("\n".join(map(json.dumps, [{**first, "knowledge": {"caption": "a man"}}, *others])))
+    done = run("import", posts, *given)
+    assert "1 new items, 0 held already, 1 left out because their caption is missing (join captions" in done.stdout
+    run("export", posts, tmp_path / "out.jsonl", "--source", "similarity")
+    (row,) = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert (row["id"], row["value"]) == ("a", 0.5)
+
+
+def test_settings_are_kept_in_one_order(run, tmp_path):
+    post = {"id": "a", "text": "Hello", "knowledge": {"caption": "published"}}
+    (tmp_path / "posts.jsonl").write_text(json.dumps(post))
+    given = ("--part", "caption", "--source", "Shade", "--reads", "tokens", "--settings", '{"b": 1, "a": 2}')
+    run("import", tmp_path / "posts.jsonl", *given)
+    assert json.loads(run("inspect").stdout)[0]["settings"] == '{"a": 2, "b": 1}'
+
+
+IMPORT = ["import", "k.sqlite", "posts.jsonl", "--source", "S", "--reads", "tokens", "--part"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([*IMPORT, "captoin"], "`--part` is 'captoin'; expected one of caption, auxiliary, ocr,"),
+        ([*IMPORT, "caption", "--settings", "{bad"], "`--settings` is '{bad', which is not JSON"),
+        ([*IMPORT, "caption", "--settings", "3"], "`--settings` is '3'; expected a JSON object"),
+        (
+            [*IMPORT, "caption", "--values", "no.jsonl"],
+            "`--values` is 'no.jsonl', which does not exist; expected a .jso",
+        ),
+        ([*IMPORT, "caption", "--values", "mine"], "`--values` is 'mine', which is a folder; expected a .jsonl"),
+        (["build", "k.sqlite", "posts.jsonl", "--source", "{ocr"], "`--source {ocr` is not YAML"),
+        (["build", "k.sqlite", "posts.jsonl", "--sources", "own.tsv"], "`--sources own.tsv` is not YAML"),
+        (
+            ["build", "k.sqlite", "posts.jsonl", "--sources", "no.yaml"],
+            "`--sources` is 'no.yaml', which does not exist",
+        ),
+        (
+            ["build", "k.sqlite", "posts.jsonl", "--sources", "mine"],
+            "`--sources` is 'mine', which is a folder; expected",
+        ),
+        (
+            ["build", "k.sqlite", "no.jsonl", "--source", "shade"],
+            "`DATA` is 'no.jsonl', which does not exist; expected",
+        ),
+        (
+            ["build", "k.sqlite", "own.tsv", "--source", "shade"],
+            "or give a folder of BIO files of your own, or a .jsonl",
+        ),
+        (["build", "mine", "posts.jsonl", "--source", "shade"], "'mine' is a folder; a knowledge store is a file"),
+        (["build", "k.sqlite", "posts.jsonl", "--source", "missing"], "`pip install hf-mner[missing]`"),
+        (["inspect", "mine"], "'mine' is a folder; a knowledge store is a file"),
+    ],
+)
+def test_mistakes_with_a_store_are_one_line(tmp_path, posts, shade, monkeypatch, capsys, given, message):
+    def miss():
+        raise ImportError("`Missing` needs nothing; `pip install hf-mner[missing]`.")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(registry.SOURCES, "missing", registry.SourceEntry("missing", "main"))
+    maker = registry.maker
+    monkeypatch.setattr(registry, "maker", lambda entry: miss if entry.place == "missing" else maker(entry))
+    (tmp_path / "own.tsv").write_text("a\tb: [\n")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(sys, "argv", ["hf-mner", "knowledge", *given])
+    with pytest.raises(SystemExit, match="1"):
+        main.run()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("hf-mner: ")
+    assert message in line
+    assert not (tmp_path / "k.sqlite").exists()
+
+
+def test_an_import_that_is_a_bug_keeps_its_traceback(monkeypatch):
+    def fail():
+        raise ImportError("cannot import name 'x' from 'y'")
+
+    monkeypatch.setattr(main, "app", fail)
+    with pytest.raises(ImportError, match="cannot import name"):
+        main.run()
+
+
+def test_what_is_stopped_from_the_keyboard_says_how_it_goes_on(tmp_path, posts, shade, articles, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Shade, "__call__", stop)
+    monkeypatch.setattr("hf_mner.knowledge.encyclopedia.build_index", stop)
+    for given in (["build", "k.sqlite", posts, "--source", "shade"], ["index", articles, "--output", "index"]):
+        monkeypatch.chdir(tmp_path)
+        done = CliRunner().invoke(main.app, ["knowledge", *map(str, given)])
+        assert done.exit_code == 130
+        assert done.stderr.strip().endswith("stopped; run the same command again to go on")
+    with pytest.raises(typer.Exit), options.open_store(tmp_path / "k.sqlite"):
+        stop()
+    with pytest.raises(KeyboardInterrupt), options.open_store(None):  # nothing is kept
+        stop()
 
 
 def test_a_folder_and_its_splits_are_read(tmp_path):
@@ -226,7 +360,8 @@ def test_an_index_is_built_once_and_asked(tmp_path, articles):
     assert "merging ranges of names" in done.stderr
     assert [path.name for path in folder.parent.iterdir()] == ["encyclopedia"]
     again = invoke("index", articles, "--output", folder, "--minor-source", "tiny")
-    assert (again.stdout, "reading" in again.stderr) == (done.stdout, False)
+    assert again.stdout.strip().endswith("encyclopedia: 52 articles, is finished already.")
+    assert "reading" not in again.stderr
     asked = invoke("lookup", "cubs", "#ChicagoCubs", "nobody", "--encyclopedia", folder)
     found = [json.loads(line) for line in asked.stdout.splitlines()]
     assert [(entry["mention"], entry["title"], entry.get("rule")) for entry in found] == [

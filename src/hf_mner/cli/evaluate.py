@@ -18,6 +18,7 @@ from .options import (
     Threshold,
     open_pipeline,
     open_store,
+    read_source_specs,
 )
 
 
@@ -39,7 +40,7 @@ def evaluate(
 ) -> None:
     """Score a checkpoint: entities, every stage, every type, seen and unseen, boxes."""
     from hf_mner.data.leakage import refuse_leakage
-    from hf_mner.knowledge.registry import describe_spec, open_sources, read_specs
+    from hf_mner.knowledge.registry import describe_spec, open_sources
     from hf_mner.metrics import format_scores
 
     pipe = open_pipeline(model)
@@ -49,7 +50,7 @@ def evaluate(
     known = recipe.get("knowledge", []) if recipe.get("dataset") == dataset else []
     names = [] if is_text_only else known if knowledge is None else knowledge
     granularity: Any = recipe.get("granularity", "coarse") if recipe.get("dataset") == dataset else "coarse"
-    specs = read_specs(source or [], sources) or recipe.get("sources", [])
+    specs = read_source_specs(source or [], sources) or recipe.get("sources", [])
     specs = [] if is_text_only else specs
     with open_store(store) as kept:
         opened = open_sources(specs, data_dir, kept)

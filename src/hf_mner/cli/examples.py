@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .options import check_file
 from .predict import OnError, read_posts
 
 if TYPE_CHECKING:
@@ -31,18 +32,26 @@ def read_examples(
         on_error: what a bad row does.
 
     Raises:
-        ValueError: if `splits` or `joined` are given for posts, or name what is not there.
+        FileNotFoundError: if the file of posts is missing.
+        ValueError: if there is no such data, or `splits` or `joined` are given for posts, or name what is not there.
     """
     if data.endswith(".jsonl"):
         if splits or joined:
             raise ValueError(
                 f"'{data}' is a file of posts, which has no splits and joins no knowledge; leave them out."
             )
+        check_file(Path(data), "DATA", "the name of a data set, a folder of BIO files, or a .jsonl of posts")
         return [make_example(post) for post in read_posts([], [], data, on_error)]
     from datasets import Image
 
     from hf_mner.data.loaders import load_mner_dataset
+    from hf_mner.data.readers import DATASET_NAMES
 
+    if data not in DATASET_NAMES and not Path(data).is_dir():
+        raise ValueError(
+            f"Data set {data!r} is not known; choose one of {', '.join(DATASET_NAMES)}, or give a folder of BIO"
+            " files of your own, or a .jsonl of posts."
+        )
     name, folder = ("folder", Path(data)) if Path(data).is_dir() else (data, data_dir)
     dataset = load_mner_dataset(name, folder, granularity=granularity, knowledge=joined or [], on_error=on_error)
     if unknown := sorted(set(splits or ()) - set(dataset)):

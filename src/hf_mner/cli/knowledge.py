@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .examples import read_examples
-from .options import DataDir, Granularity, SourceNames, SourcesFile
+from .options import DataDir, Granularity, SourceNames, SourcesFile, check_file, read_source_specs, resumable
 from .predict import OnError
 from .progress import ProgressLines
 
@@ -58,12 +58,16 @@ def build(
     """Let sources say what they know of each post, and keep it; run again, it goes on where it was stopped."""
     from hf_mner.knowledge import registry
     from hf_mner.knowledge.store import KnowledgeStore
+    from hf_mner.knowledge.store.files import refuse_folder
 
     specs = read_specs(source or [], sources)
-    examples = read_examples(data, data_dir, split, joined, granularity, on_error)
-    with KnowledgeStore(store) as filled:
-        opened = registry.open_sources(specs, data_dir, filled)
-        build_store(filled, opened, examples, batch_size, on_error)
+    is_kept = tell_what_is_kept(specs)
+    refuse_folder(store)
+    with resumable():
+        examples = read_examples(data, data_dir, split, joined, granularity, on_error)
+        opened = registry.open_sources(specs, data_dir)  # a mistake leaves no empty store behind
+        with KnowledgeStore(store) as filled:
+            build_store(filled, opened, is_kept, examples, batch_size, on_error)
 
 
 @app.command()
@@ -125,11 +129,17 @@ def import_values(
     data_dir: DataDir = None,
     joined: Joined = None,
 ) -> None:
-    """Take over published knowledge, or what `export` wrote (which says itself where it is from)."""
+    """Take over published knowledge, or what `export` wrote (which says itself where it is from).
+
+    Example: hf-mner knowledge import k.sqlite twitter2017 --joined blip2_captions --part caption --source
+    ImageCaptioner --model Salesforce/blip2-opt-2.7b --reads image
+    """
     from hf_mner.knowledge.store import KnowledgeStore, import_column, import_rows, read_rows
 
-    identity = {"source": source, "model": model, "revision": revision, "prompt": prompt, "settings": settings}
-    record = make_source(part, identity, reads)
+    identity = {"source": source, "model": model, "revision": revision, "prompt": prompt}
+    record = make_source(part, {**identity, "settings": read_settings(settings)}, reads)
+    if values is not None:
+        check_file(values, "--values", "a .jsonl or .parquet with `id` and `value`, such as `export` writes")
     rows = read_rows(values) if values is not None else None
     if record is None and rows is None:
         raise ValueError(
@@ -142,8 +152,8 @@ def import_values(
         elif record is not None:
             imported = import_column(opened, record, examples)
     typer.echo(
-        f"{store}: {imported.new} new items, {imported.held} held already, {imported.without_image} left out because"
-        f" their image is missing, {imported.unknown_ids} of ids that the data lacks."
+        f"{store}: {imported.new} new items, {imported.held} held already, {imported.describe_left_out()},"
+        f" {imported.unknown_ids} of ids that the data lacks."
     )
 
 
@@ -173,9 +183,10 @@ def index(
     from hf_mner.knowledge.encyclopedia import MINOR_SOURCES, EncyclopediaIndex, IndexSettings, build_index
 
     settings = IndexSettings(max_text_chars, tuple(minor_source) if minor_source else MINOR_SOURCES)
-    with show_index_progress() as progress:
+    is_old = output.is_dir() and any(output.iterdir())  # with anything but this very index, `build_index` fails
+    with resumable(), show_index_progress() as progress:
         build_index(files, output, settings, progress=progress)
-    typer.echo(f"{output}: {len(EncyclopediaIndex(output)):,} articles.")
+    typer.echo(f"{output}: {len(EncyclopediaIndex(output)):,} articles{', is finished already' if is_old else ''}.")
 
 
 @app.command()
@@ -229,21 +240,25 @@ def show_index_progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
 def build_store(
     store: KnowledgeStore,
-    sources: list[KnowledgeSource],
+    opened: list[KnowledgeSource],
+    is_kept: list[bool],
     examples: list[MnerExample],
     batch_size: int,
     on_error: OnError,
 ) -> None:
     """Fill a store, with progress on standard error and one line of result for each source that is kept."""
     from hf_mner.knowledge.store import Stored
-    from hf_mner.knowledge.store.building import fill_store, find_unreadable
+    from hf_mner.knowledge.store.building import describe_rivals, fill_store, find_unreadable
 
+    for warning in describe_rivals(opened):
+        typer.echo(f"warning: {warning}", err=True)
+    sources = [Stored(one, store) if kept else one for one, kept in zip(opened, is_kept, strict=True)]
     unreadable = find_unreadable(store, examples) if on_error == "skip" else {}
     for reason in unreadable.values():
         typer.echo(f"skipped: {reason}", err=True)
     readable = [example for place, example in enumerate(examples) if place not in unreadable]
     progress = ProgressLines()
-    fill_store(sources, readable, batch_size, progress)
+    fill_store(sources, readable, batch_size, progress, progress.tell)
     for line in progress.results([source.record.name for source in sources if isinstance(source, Stored)]):
         typer.echo(line)
     if unreadable:
@@ -256,11 +271,30 @@ def read_specs(names: list[str], file: Path | None) -> list[Any]:
     Raises:
         ValueError: if none is named, or a name or setting is unknown.
     """
-    from hf_mner.knowledge import registry
-
-    if not (specs := registry.read_specs(names, file)):
+    if not (specs := read_source_specs(names, file)):
         raise ValueError("No source is named; give `--source` or `--sources FILE`.")
     return specs
+
+
+def tell_what_is_kept(specs: list[Any]) -> list[bool]:
+    """Return of each source whether a store keeps its answers; say which are only asked.
+
+    Raises:
+        ValueError: if none is kept.
+    """
+    from hf_mner.knowledge import registry
+
+    names = [name for name, _ in registry.parse_specs(specs)]
+    is_kept = [registry.SOURCES[name].is_stored for name in names]
+    asked = ", ".join(name for name, kept in zip(names, is_kept, strict=True) if not kept)
+    if not any(is_kept):
+        raise ValueError(
+            f"`--source` names {asked} alone, which reads files on disk and needs no store; ask it directly:"
+            " `hf-mner knowledge lookup`, or `--source` of `hf-mner predict` and `evaluate`."
+        )
+    if asked:
+        typer.echo(f"{asked}: only asked for what other sources read, not kept; it reads files on disk.", err=True)
+    return is_kept
 
 
 def make_source(part: str | None, identity: dict[str, str | None], reads: list[str] | None) -> SourceRecord | None:
@@ -275,8 +309,26 @@ def make_source(part: str | None, identity: dict[str, str | None], reads: list[s
     if lacking := [name for name, value in given.items() if not value]:
         raise ValueError(f"Where the knowledge is from is not known without {', '.join(lacking)}; give it, too.")
     from hf_mner.knowledge.store import make_record
+    from hf_mner.knowledge.store.records import check_part
 
+    check_part(part or "", "--part")
     return make_record(part or "", identity, reads or (), needs_entities="entities" in (reads or ()))
+
+
+def read_settings(text: str) -> str:
+    """Return settings as a `SourceIdentity` has them.
+
+    Raises:
+        ValueError: if they are no JSON object.
+    """
+    expected = """expected a JSON object, such as '{"key": 1}'."""
+    try:
+        settings = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"`--settings` is {text!r}, which is not JSON ({error}); {expected}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"`--settings` is {text!r}; {expected}")
+    return json.dumps(settings, sort_keys=True)
 
 
 def describe(number: int, held: StoredItems) -> dict[str, Any]:

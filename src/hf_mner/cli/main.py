@@ -31,12 +31,25 @@ app.add_typer(knowledge_app, name="knowledge")
 
 
 def run() -> None:
-    """Run the command line; what the user can mend is one line on standard error and exit code 1."""
+    """Run the command line; what the user can mend is one line on standard error and exit code 1.
+
+    An extra that is not installed can be mended: our texts name the `pip install`. Any other import that fails is a
+    bug and keeps its traceback.
+    """
     try:
         app()
     except (ValueError, OSError) as error:
-        typer.echo(f"hf-mner: {error}", err=True)
-        sys.exit(1)
+        fail(error)
+    except ImportError as error:
+        if "pip install" not in str(error):
+            raise
+        fail(error)
+
+
+def fail(error: Exception) -> None:
+    """Print the error and exit."""
+    typer.echo(f"hf-mner: {error}", err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -38,15 +38,76 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Texts in one forward pass."
 Threshold = Annotated[float, typer.Option(min=0, max=1, help="Leave out entities with a lower score.")]
 
 
+def read_source_specs(names: list[str], file: Path | None) -> list[Any]:
+    """Return the sources that `--sources FILE` and `--source` name, those of the file first.
+
+    Raises:
+        ValueError: if one is not YAML, or a name or setting is unknown.
+        FileNotFoundError: if the file is missing.
+    """
+    import yaml
+
+    from hf_mner.knowledge import registry
+
+    for name in names:
+        try:
+            yaml.safe_load(name)
+        except yaml.YAMLError as error:
+            raise ValueError(
+                f"`--source {name}` is not YAML ({one_line(error)}); expected a name such as 'ocr', 'captions: MODEL'"
+                " or '{captions: {model: MODEL}}'."
+            ) from error
+    if file is not None:
+        check_file(file, "--sources", "a YAML file with a list of sources")
+        try:
+            yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"`--sources {file}` is not YAML ({one_line(error)}); expected a list of sources, such as"
+                " '- captions: MODEL', or a recipe with `sources`."
+            ) from error
+    return registry.read_specs(names, file)
+
+
+def check_file(path: Path, option: str, expected: str) -> None:
+    """Refuse a path that is no file, in the words of the option that named it.
+
+    Raises:
+        FileNotFoundError: if it does not exist.
+        ValueError: if it is a folder.
+    """
+    if path.is_dir():
+        raise ValueError(f"`{option}` is '{path}', which is a folder; expected {expected}.")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"`{option}` is '{path}', which does not exist; expected {expected}. Correct the path."
+        )
+
+
+def one_line(error: Exception) -> str:
+    """Return the text of an error without line breaks."""
+    return " ".join(str(error).split())
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say of work that is stopped from the keyboard how it goes on; the exit code is that of the shell's Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo("\nstopped; run the same command again to go on", err=True)
+        raise typer.Exit(130) from error
+
+
 @contextmanager
 def open_store(path: Path | None) -> Iterator[KnowledgeStore | None]:
-    """Open the knowledge store that an option names, if it does."""
+    """Open the knowledge store that an option names, if it does; what it keeps makes the work resumable."""
     if path is None:
         yield None
         return
     from hf_mner.knowledge.store import KnowledgeStore
 
-    with KnowledgeStore(path) as store:
+    with resumable(), KnowledgeStore(path) as store:
         yield store
 
 

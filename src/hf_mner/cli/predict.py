@@ -20,8 +20,10 @@ from .options import (
     SourcesFile,
     StoreFile,
     Threshold,
+    check_file,
     open_pipeline,
     open_store,
+    read_source_specs,
 )
 
 OnError = Literal["raise", "skip"]
@@ -55,9 +57,9 @@ def predict(
     ] = "raise",
 ) -> None:
     """Find the entities of posts."""
-    from hf_mner.knowledge.registry import open_sources, read_specs
+    from hf_mner.knowledge.registry import open_sources
 
-    specs = read_specs(source or [], sources)
+    specs = read_source_specs(source or [], sources)
     posts = list(read_posts(text or [], image or [], file, on_error))
     pipe = open_pipeline(model)
     with open_store(store) as kept:
@@ -101,6 +103,8 @@ def read_posts(
     for number, text in enumerate(texts):
         yield {"id": str(number), "text": text, "image": str(images[number]) if images else None}
     if file is not None:
+        if file != "-":
+            check_file(Path(file), "--input", "a .jsonl of posts, or a file of one text on each line")
         with nullcontext(sys.stdin) if file == "-" else Path(file).open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
@@ -150,10 +154,20 @@ def results(pipe: Any, posts: list[dict[str, Any]], options: dict[str, Any], on_
                     found = pipe([post], **{**options, "batch_size": 1})[0]
                 except BAD_POST as reason:
                     if on_error == "raise":
-                        raise ValueError(f"Post {post.get('id')}: {reason}") from error
-                    typer.echo(f"skipped post {post.get('id')}: {reason}", err=True)
+                        raise ValueError(f"Post {post.get('id')}: {describe_reason(reason)}") from error
+                    typer.echo(f"skipped post {post.get('id')}: {describe_reason(reason)}", err=True)
                     found = None
                 yield post, found
+
+
+def describe_reason(error: Exception) -> str:
+    """Return why a post is bad; a missing file in words."""
+    from hf_mner.data.images import IMAGE_SUFFIXES
+
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        kind = "image" if Path(error.filename).suffix.lower() in IMAGE_SUFFIXES else "file"
+        return f"{kind} '{error.filename}' does not exist; correct its path."
+    return str(error)
 
 
 def shown_fields(post: dict[str, Any]) -> dict[str, Any]:

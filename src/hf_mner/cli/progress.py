@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from hf_mner.knowledge.store import Progress
+    from hf_mner.knowledge.store.building import Answers
 
 TERMINAL_S = 0.2  # between two lines
 LOG_S = 30.0
@@ -22,6 +23,7 @@ class ProgressLines:
     def __init__(self) -> None:
         self.is_terminal = sys.stderr.isatty()
         self._latest: dict[str, Progress] = {}
+        self._answers: dict[str, Answers] = {}
         self._begun: dict[str, float] = {}
         self._ended: dict[str, float] = {}
         self._shown = 0.0
@@ -37,13 +39,17 @@ class ProgressLines:
             line = progress_line(name, progress, now - self._begun[name])
             typer.echo(f"\r\x1b[K{line}" if self.is_terminal else line, nl=not self.is_terminal, err=True)
 
+    def tell(self, name: str, answers: Answers) -> None:
+        """Keep what became of the posts of a source for its line of result."""
+        self._answers[name] = answers
+
     def results(self, names: Sequence[str]) -> list[str]:
-        """Return a line for each of these sources: what was found, what is new, and how long it took."""
+        """Return a line for each of these sources: posts, what was found, what is new, and how long it took."""
         if self.is_terminal and self._latest:
             typer.echo(err=True)
         return [
-            result_line(name, self._latest[name], self._ended[name] - self._begun[name])
-            if name in self._latest
+            result_line(name, self._latest[name], self._answers[name], self._ended[name] - self._begun[name])
+            if name in self._answers
             else f"{name}: no post lacks it, nothing was asked."
             for name in names
         ]
@@ -59,12 +65,33 @@ def progress_line(name: str, progress: Progress, elapsed_s: float) -> str:
     return f"{line}, {rate:.1f} items/s, {format_seconds((progress.total - done) / rate)} left"
 
 
-def result_line(name: str, progress: Progress, elapsed_s: float) -> str:
-    """Return what became of the items of a source."""
+def result_line(name: str, progress: Progress, answers: Answers, elapsed_s: float) -> str:
+    """Return what became of the posts of a source, and of its items; posts that are alike are one item."""
+    by_others = f", {progress.by_others} by other processes" if progress.by_others else ""
     return (
-        f"{name}: {progress.total} items, {progress.found} found in the store, {progress.finished} new, in"
-        f" {format_seconds(elapsed_s)}."
+        f"{name}: {describe_answers(answers)}; {progress.total} distinct items, {progress.found} found in the store,"
+        f" {progress.finished - progress.by_others} new{by_others}, in {format_seconds(elapsed_s)}."
+        f"{describe_lack(answers)}"
     )
+
+
+def describe_answers(answers: Answers) -> str:
+    """Return how many posts got an answer, and what those without one lack."""
+    text = f"{answers.posts} posts, {answers.answered} answered"
+    if not (silent := answers.posts - answers.answered):
+        return text
+    counts = [f"{count} without {part}" for part, count in answers.lacking.items()]
+    return f"{text}, {silent} not" + (f" ({', '.join(counts)})" if counts else "")
+
+
+def describe_lack(answers: Answers) -> str:
+    """Return what to do if no post had what the source reads, `""` otherwise."""
+    from hf_mner.knowledge.store.records import find_remedy
+
+    missing = [part for part, count in answers.lacking.items() if count == answers.posts]
+    if not missing:
+        return ""
+    return f" No post has what it reads ({', '.join(missing)}): {'; '.join(map(find_remedy, missing))}."
 
 
 def format_seconds(seconds: float) -> str:

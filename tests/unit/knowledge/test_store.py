@@ -360,8 +360,11 @@ def test_other_files_are_refused(tmp_path):
     sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE other (x)").connection.close()
     with pytest.raises(ValueError, match="is an SQLite file but no knowledge store"):
         KnowledgeStore(tmp_path / "other.sqlite")
-    with pytest.raises(OSError, match="cannot be used: unable to open"):
+    with pytest.raises(ValueError, match=r"is a folder; a knowledge store is a file, such as .*knowledge.sqlite'"):
         KnowledgeStore(tmp_path)
+    (tmp_path / "data.mdb").touch()
+    with pytest.raises(ValueError, match='is the index of an encyclopedia, .* ask it with `--source "encyclopedia: '):
+        KnowledgeStore(tmp_path, create=False)
     with pytest.raises(FileNotFoundError, match="does not exist; `hf-mner knowledge build`"):
         KnowledgeStore(tmp_path / "absent.sqlite", create=False)
     assert not (tmp_path / "absent.sqlite").exists()

@@ -19,6 +19,7 @@ from hf_mner.knowledge.store import (
     read_rows,
     write_rows,
 )
+from hf_mner.knowledge.store.building import Answers, describe_rivals
 
 IDENTITY = {"source": "Echo", "model": "m", "revision": "1", "prompt": "", "settings": "{}"}
 CAPTION = make_record("caption", IDENTITY, ["tokens"])
@@ -80,8 +81,8 @@ def test_what_is_exported_can_be_imported(store, tmp_path, suffix):
         "needs_entities": False,
     }
     with KnowledgeStore(tmp_path / "other.sqlite") as other:
-        assert import_rows(other, rows, examples) == Imported(2, 0, 0, 0)
-        assert import_rows(other, rows, examples) == Imported(0, 2, 0, 0)
+        assert import_rows(other, rows, examples) == Imported(2, 0, {}, 0)
+        assert import_rows(other, rows, examples) == Imported(0, 2, {}, 0)
         assert other.sources()[0].source == store.sources()[0].source
         stored = Stored(Objects(), other, compute=False)
         assert stored(examples) == [rows[0]["value"], rows[1]["value"], None, None]
@@ -115,10 +116,37 @@ def test_published_captions_get_an_identity(store):
         example(3, image=None, knowledge={"caption": "an image that is not here"}),
         example(4, image=image, knowledge=None),
     ]
-    assert import_column(store, OF_IMAGE, rows) == Imported(1, 1, 1, 0)
+    assert import_column(store, OF_IMAGE, rows) == Imported(1, 1, {"image": 1}, 0)
     assert Stored(OF_IMAGE, store, compute=False)(rows) == ["a man", "a man", None, "a man"]
-    with pytest.raises(ValueError, match="Nothing was imported: 1 values belong to posts without an image"):
+    with pytest.raises(ValueError, match="Nothing was imported: 1 left out because their image is missing"):
         import_column(store, OF_IMAGE, rows[2:3])
+
+
+@pytest.mark.parametrize(
+    ("reads", "lacking", "remedy"),
+    [
+        (["tokens", "caption"], {"knowledge": {"caption": None, "similarity": 0.5}}, "join captions"),
+        (["entities"], {"knowledge": {"similarity": 0.5}}, "give posts with `entities`"),
+        (["ocr", "tokens"], {"knowledge": {"similarity": 0.5}}, "give posts with `knowledge.ocr`"),
+    ],
+)
+def test_values_whose_post_lacks_what_was_read_are_left_out(store, reads, lacking, remedy):
+    record = make_record("similarity", {**IDENTITY, "source": "Similarity"}, reads)
+    full = example(1, knowledge={"caption": "a man", "ocr": "", "similarity": 0.25}, entities=[])
+    imported = import_column(store, record, [full, example(2, **lacking), example(3, knowledge=None)])
+    (part,) = set(reads) - {"tokens"}
+    assert imported == Imported(1, 0, {part: 1}, 0)
+    assert f"1 left out because their {part} is missing" in imported.describe_left_out()
+    assert remedy in imported.describe_left_out()
+    assert Stored(record, store, compute=False)([full, example(2)]) == [0.25, None]
+    assert [row["id"] for row in export_rows(store, record, [full, example(2, **lacking)])] == ["1"]
+
+
+def test_values_of_a_part_that_nobody_reads_are_refused(store):
+    message = "`part` is 'captoin'; expected one of caption, auxiliary, .*object_similarities. Did you mean 'caption'"
+    with pytest.raises(ValueError, match=message):
+        import_rows(store, [{"id": "1", "value": "a"}], [example(1)], make_record("captoin", IDENTITY, ["tokens"]))
+    assert not store.sources()
 
 
 def test_similarities_of_entities_are_imported(store):
@@ -133,12 +161,12 @@ def test_a_file_of_ids_and_values(store, tmp_path):
     path = tmp_path / "captions.jsonl"
     path.write_text('{"id": "1", "value": "a man"}\n\n{"id": "9", "value": "nobody"}\n')
     rows = read_rows(path)
-    assert import_rows(store, rows, [example(1)], CAPTION) == Imported(1, 0, 0, 1)
+    assert import_rows(store, rows, [example(1)], CAPTION) == Imported(1, 0, {}, 1)
     with pytest.raises(ValueError, match="row of id '1' does not say where it is from, it lacks part, source"):
         import_rows(store, rows, [example(1)])
     with pytest.raises(ValueError, match="Two rows have the id '1'"):
         import_rows(store, [rows[0], rows[0]], [example(1)], CAPTION)
-    with pytest.raises(ValueError, match="Nothing was imported: 0 values .* and 2 to no id"):
+    with pytest.raises(ValueError, match="Nothing was imported: none left out, 2 of ids"):
         import_rows(store, rows, [example(5)], CAPTION)
 
 
@@ -163,3 +191,39 @@ def test_sources_are_named_in_several_ways(store):
         ValueError, match=r"'Echo' fits 2 .*name it by its number: 1 = Echo \(column 'caption'\), m, 1; 2"
     ):
         find_source(store, "Echo")
+
+
+def test_a_source_is_named_as_the_registry_names_it(store):
+    for kind, column in (("CaptionSimilarity", "similarity"), ("ClipSimilarity", "similarity"), ("Echo", "caption")):
+        store.put_many(make_record(column, {**IDENTITY, "source": kind}, ["tokens"]), {kind.encode(): 0.5})
+    assert find_source(store, "caption_similarity").identity["source"] == "CaptionSimilarity"
+    with pytest.raises(ValueError, match="'similarity' fits 2 of those") as raised:
+        find_source(store, "similarity")
+    assert "Echo" not in str(raised.value)  # only what fits is listed
+    with pytest.raises(ValueError, match="fits 0 of those .*1 = CaptionSimilarity.*3 = Echo"):
+        find_source(store, "captions")
+
+
+def test_a_store_is_not_merged_into_itself(store, tmp_path):
+    (tmp_path / "link.sqlite").symlink_to(store.path)
+    for other in (store.path, tmp_path / "link.sqlite"):
+        with pytest.raises(ValueError, match="is the store that it would be merged into; name another one"):
+            store.merge(other)
+
+
+def test_posts_that_got_an_answer_are_told(store):
+    told = []
+    rows = [example(number, image=None) for number in range(3)]
+    fill_store([Stored(Objects(), store)], rows, tell=lambda *given: told.append(given))
+    assert told == [("Objects (column 'objects')", Answers(3, 2, {}))]
+    summary = Summary()
+    summary.identity, summary.reads = {**IDENTITY, "source": "Silent"}, ("image", "objects")
+    summary.__class__ = type("Silent", (Summary,), {"__call__": lambda _, rows: [None] * len(rows)})
+    fill_store([Stored(summary, store)], rows, tell=lambda *given: told.append(given))
+    assert told[1][1] == Answers(3, 0, {"image": 3, "objects": 3})
+
+
+def test_sources_of_one_part_are_rivals_unless_one_completes_the_other(store):
+    assert describe_rivals([Objects(), Captions(), Stored(Captions(), store), Summary()]) == []
+    (warning,) = describe_rivals([Stored(Objects(), store), Summary(), Objects()])
+    assert warning.startswith("Objects (m) and Objects (m) both fill 'objects': the second is asked only about posts")

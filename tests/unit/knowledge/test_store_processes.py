@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_mner.knowledge.store import KnowledgeStore, Stored, describe_source, example_keys, filling, processes
+from hf_mner.knowledge.store import KnowledgeStore, Progress, Stored, describe_source, example_keys, filling, processes
 from hf_mner.knowledge.store.filling import Filling
 from hf_mner.knowledge.store.processes import ProcessMark, find_birth, is_stopped, mark_process
 
@@ -131,10 +131,11 @@ def test_what_another_process_computes_is_waited_for(store, tmp_path):
     log = tmp_path / "log"
     worker = start(store.path, log, BATCH, 1.0)
     wait_for(lambda: asked(log))
-    source = Echo()
-    answers = Stored(source, store)([example(number) for number in range(2 * BATCH)])
+    source, steps = Echo(), []
+    answers = Stored(source, store, BATCH, on_progress=steps.append)([example(number) for number in range(2 * BATCH)])
     assert answers == [f"answer {number}" for number in range(2 * BATCH)]
     assert source.asked == [str(number) for number in range(BATCH, 2 * BATCH)]
+    assert steps[-1] == Progress(0, 2 * BATCH, 2 * BATCH, by_others=BATCH)
     assert worker.wait(10) == 0
 
 

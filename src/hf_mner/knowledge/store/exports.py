@@ -19,24 +19,30 @@ def find_source(store: KnowledgeStore, name: str) -> SourceRecord:
 
     Args:
         store: what holds it.
-        name: its kind (`"ImageCaptioner"`), column or model, if that is enough to tell it from the others; or its
-            number in `KnowledgeStore.sources()`, from 1.
+        name: its kind (`"ImageCaptioner"`), its name in `registry.SOURCES` (`"captions"`), column or model, if that is
+            enough to tell it from the others; or its number in `KnowledgeStore.sources()`, from 1.
 
     Raises:
-        ValueError: if none or several fit; the text lists what there is.
+        ValueError: if none or several fit; the text lists those that fit, or all if none does.
     """
+    from hf_mner.knowledge.registry import SOURCES
+
     held = [items.source for items in store.sources()]
     numbered = {str(number): source for number, source in enumerate(held, start=1)}
-    fitting = [
-        source for source in held if name in (source.column, source.identity["source"], source.identity["model"])
-    ]
     if name in numbered:
         return numbered[name]
+    kind = SOURCES[name].place.partition(":")[2] if name in SOURCES else name
+    fitting = [source for source in held if source.identity["source"] == kind]
+    if name not in SOURCES or not fitting:  # "objects" is a source and a column
+        fitting = [
+            source for source in held if name in (source.column, source.identity["source"], source.identity["model"])
+        ]
     if len(fitting) == 1:
         return fitting[0]
     choices = "; ".join(
         f"{number} = {source.name}, {source.identity['model']}, {source.identity['revision']}"
         for number, source in numbered.items()
+        if source in fitting or not fitting
     )
     raise ValueError(
         f"Source {name!r} fits {len(fitting)} of those in '{store.path}', expected one; name it by its number:"

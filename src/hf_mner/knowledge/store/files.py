@@ -41,9 +41,10 @@ def connect(path: Path, create: bool) -> sqlite3.Connection:
 
     Raises:
         FileNotFoundError: if it is missing and not to be made.
-        ValueError: if it is no knowledge store, one of another version, or damaged.
+        ValueError: if it is a folder, no knowledge store, one of another version, or damaged.
         OSError: if SQLite cannot open or write it.
     """
+    refuse_folder(path)
     if not create and not path.is_file():
         raise FileNotFoundError(f"Knowledge store '{path}' does not exist; `hf-mner knowledge build` makes one.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,6 +129,21 @@ def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
 
 def _not_a_store(path: Path) -> ValueError:
     return ValueError(f"'{path}' is an SQLite file but no knowledge store; name another file.")
+
+
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder where the file of a store is expected.
+
+    Raises:
+        ValueError: saying what the folder is.
+    """
+    if (path / "data.mdb").is_file():
+        raise ValueError(
+            f"'{path}' is the index of an encyclopedia, which is a source and no knowledge store; ask it with"
+            f" `--source \"encyclopedia: {path}\"`, and name a file for the store, such as 'knowledge.sqlite'."
+        )
+    if path.is_dir():
+        raise ValueError(f"'{path}' is a folder; a knowledge store is a file, such as '{path / 'knowledge.sqlite'}'.")
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:

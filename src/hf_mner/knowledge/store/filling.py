@@ -49,11 +49,15 @@ class Filling:
         source: what fills it.
         lease_s: seconds without a sign of life after which a process that cannot be seen from here counts as stopped.
             It must be longer than a batch takes.
+
+    Attributes:
+        finished: items that this process wrote.
     """
 
     def __init__(self, store: KnowledgeStore, source: SourceRecord, lease_s: float = LEASE_S):
         self.store, self.source, self.lease_s = store, source, lease_s
         self.run, self.begun, self.process = uuid.uuid4().hex, time.time(), mark_process()
+        self.finished = 0
 
     def __enter__(self) -> Filling:
         """Free what stopped runs claimed, and begin."""
@@ -96,8 +100,9 @@ class Filling:
         """
         texts = encode_values(self.source, values)
         with self.store.writing() as connection:
-            insert_items(connection, insert_source(connection, self.source), texts)
+            new = insert_items(connection, insert_source(connection, self.source), texts)
             connection.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in texts])
+        self.finished += new
 
     def free_stopped(self) -> list[StoppedRun]:
         """Free what processes claimed that are gone, whatever their source, and log a line for each."""

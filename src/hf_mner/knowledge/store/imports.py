@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,21 +11,31 @@ from hf_mner.knowledge.base import ENTITY_COLUMN, SourceIdentity
 
 from .keys import example_keys
 from .knowledge_store import KnowledgeStore
-from .records import SourceRecord, make_record
+from .records import SourceRecord, check_part, find_remedy, make_record, missing_parts
 from .row_files import ROW_FIELDS
 
 
 class Imported(NamedTuple):
-    """What became of the values: new in the store, there before, without the image that the source reads, of no id.
+    """What became of the values: new in the store, there before, left out, of no id.
 
     Of values that differ for examples with one key, such as captions of one image, the first is kept and the others
-    count as held.
+    count as held. `left_out` counts the values of examples that lack what the source read, by the first part that
+    they lack: `{"image": 2, "caption": 1}`.
     """
 
     new: int
     held: int
-    without_image: int
+    left_out: Mapping[str, int]
     unknown_ids: int
+
+    def describe_left_out(self) -> str:
+        """Say how many values were left out, and what can be done."""
+        texts = [
+            f"{count} left out because their {part} is missing ({find_remedy(part)}, or import under `reads` what they"
+            " have)"
+            for part, count in self.left_out.items()
+        ]
+        return ", ".join(texts) or "none left out"
 
 
 def import_rows(
@@ -57,9 +68,10 @@ def import_rows(
         _put(store, SourceRecord.from_row(record), zip(examples, map(values.get, ids), strict=True))
         for record, values in by_source.items()
     ]
-    new, held, without_image = (sum(count[place] for count in counts) for place in range(3))
+    new, held = sum(count[0] for count in counts), sum(count[1] for count in counts)
+    left_out = sum((count[2] for count in counts), Counter[str]())
     unknown = sum(identifier not in known_ids for values in by_source.values() for identifier in values)
-    return _check_some(Imported(new, held, without_image, unknown))
+    return _check_some(Imported(new, held, dict(left_out), unknown))
 
 
 def import_column(store: KnowledgeStore, source: SourceRecord, examples: Sequence[MnerExample]) -> Imported:
@@ -74,32 +86,34 @@ def import_column(store: KnowledgeStore, source: SourceRecord, examples: Sequenc
         ValueError: if no example has a value that can be stored.
     """
     values = [(example, _own_value(example, source.column)) for example in examples]
-    return _check_some(Imported(*_put(store, source, values), unknown_ids=0))
+    new, held, left_out = _put(store, source, values)
+    return _check_some(Imported(new, held, dict(left_out), unknown_ids=0))
 
 
 def _put(
     store: KnowledgeStore, source: SourceRecord, values: Iterable[tuple[MnerExample, Any]]
-) -> tuple[int, int, int]:
-    """Write values; return how many were new, held already, and without the image that the source reads.
+) -> tuple[int, int, Counter[str]]:
+    """Write values; return how many were new, held already, and of examples that lack what the source read.
 
-    Without its image an example's key would be that of all posts without one.
+    Without its image (or caption, ...) an example's key would be that of all posts without one.
     """
+    check_part(source.column)
     given = [(example, value) for example, value in values if value is not None]
-    ready = [pair for pair in given if "image" not in source.reads or pair[0].get("image") is not None]
+    lacking = [missing_parts(source.reads, example) for example, _ in given]
+    ready = [pair for pair, missing in zip(given, lacking, strict=True) if not missing]
     keys = example_keys(store, source, [example for example, _ in ready])
     first: dict[bytes, Any] = {}
     for key, (_, value) in zip(keys, ready, strict=True):
         first.setdefault(key, value)
     new = store.put_many(source, first) if first else 0
-    return new, len(ready) - new, len(given) - len(ready)
+    return new, len(ready) - new, Counter(missing[0] for missing in lacking if missing)
 
 
 def _check_some(imported: Imported) -> Imported:
     if imported.new + imported.held == 0:
         raise ValueError(
-            f"Nothing was imported: {imported.without_image} values belong to posts without an image, which the source"
-            f" reads, and {imported.unknown_ids} to no id of the data. Name the data that the values were made for, or"
-            " other parts in `reads`."
+            f"Nothing was imported: {imported.describe_left_out()}, {imported.unknown_ids} of ids that the data lacks."
+            " Name the data that the values were made for."
         )
     return imported
 

@@ -119,8 +119,11 @@ class KnowledgeStore:
             How many items were new.
 
         Raises:
+            ValueError: if it is this store.
             ValueError, FileNotFoundError, OSError: as opening a store does.
         """
+        if self.path.exists() and Path(other).exists() and self.path.samefile(other):
+            raise ValueError(f"'{other}' is the store that it would be merged into; name another one.")
         with KnowledgeStore(other, create=False) as theirs, theirs.reading() as their, self.writing() as connection:
             columns = "part, source, model, revision, prompt, settings, reads, needs_entities"
             new = 0

@@ -63,5 +63,8 @@ def _digest_pixels(example: MnerExample) -> bytes:
     except (ValueError, TypeError, OSError) as error:
         kinds = (ValueError, TypeError, FileNotFoundError, OSError)
         kind = next(kind for kind in kinds if isinstance(error, kind))
-        raise kind(f"Example {example.get('id')!r}: {error}") from error
+        reason = str(error)
+        if isinstance(error, FileNotFoundError) and error.filename is not None:
+            reason = f"image '{error.filename}' does not exist; correct its path."
+        raise kind(f"Example {example.get('id')!r}: {reason}") from error
     return hashlib.sha256(f"{image.width} {image.height} ".encode() + image.tobytes()).digest()

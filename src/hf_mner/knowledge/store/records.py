@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from hf_mner.data.schema import Knowledge
-from hf_mner.knowledge.base import KnowledgeSource, SourceIdentity, source_name
+from hf_mner.data.schema import Knowledge, MnerExample
+from hf_mner.knowledge.base import ENTITY_COLUMN, KnowledgeSource, SourceIdentity, source_name
 
-PARTS = ("image", "tokens", "entities", *(name for name in Knowledge.__annotations__ if name != "sources"))
+COLUMNS = tuple(name for name in Knowledge.__annotations__ if name != "sources")
+PARTS = ("image", "tokens", "entities", *COLUMNS)
 
 
 class SourceRecord(NamedTuple):
@@ -79,3 +81,36 @@ def make_record(
             f"{f', not {sorted(unknown)}' if reads else ''}."
         )
     return SourceRecord(column, SourceIdentity(**{name: identity[name] for name in wanted}), reads, needs_entities)  # type: ignore[typeddict-item]
+
+
+def check_part(part: str, name: str = "part") -> None:
+    """Refuse a part that no source of this package fills.
+
+    Args:
+        part: what values are.
+        name: how the user gave it.
+
+    Raises:
+        ValueError: naming the parts that there are.
+    """
+    known = (*COLUMNS, ENTITY_COLUMN)
+    if part not in known:
+        meant = get_close_matches(part, known, n=1)
+        hint = f" Did you mean {meant[0]!r}?" if meant else ""
+        raise ValueError(f"`{name}` is {part!r}; expected one of {', '.join(known)}.{hint}")
+
+
+def missing_parts(reads: Iterable[str], example: MnerExample) -> list[str]:
+    """Return what an example lacks of the parts that a source reads; an empty list or text is there."""
+    knowledge = example.get("knowledge") or {}
+    return [name for name in reads if (knowledge if name in COLUMNS else example).get(name) is None]
+
+
+def find_remedy(part: str) -> str:
+    """Return what to do about posts that lack a part."""
+    remedies = {
+        "image": "put the images in place",
+        "caption": "join captions, as `--joined blip2_captions` does, or give posts with `knowledge.caption`",
+        "entities": "give posts with `entities`",
+    }
+    return remedies.get(part, f"join this knowledge, or give posts with `knowledge.{part}`")

@@ -22,11 +22,15 @@ POLL_S = 0.2  # between two looks at what other processes are computing
 
 
 class Progress(NamedTuple):
-    """How far a call is, in distinct items: found in the store at its begin, finished since then, and all."""
+    """How far a call is, in distinct items: found in the store at its begin, finished since then, and all.
+
+    `by_others` of the finished ones were computed by other processes.
+    """
 
     found: int
     finished: int
     total: int
+    by_others: int = 0
 
 
 class Stored:
@@ -120,7 +124,7 @@ class Stored:
                 filling.finish(dict(zip(mine, self._ask([lacking[key] for key in mine]), strict=True)))
             busy += others
             done = len(lacking) - len(busy) - len(waiting[start + self.batch_size :])
-            self._report(found, done, found + len(lacking))
+            self._report(found, done, found + len(lacking), done - filling.finished)
         return busy
 
     def _ask(self, examples: list[MnerExample]) -> list[Any]:
@@ -132,6 +136,6 @@ class Stored:
             )
         return values
 
-    def _report(self, found: int, finished: int, total: int) -> None:
+    def _report(self, found: int, finished: int, total: int, by_others: int = 0) -> None:
         if self.on_progress is not None:
-            self.on_progress(Progress(found, finished, total))
+            self.on_progress(Progress(found, finished, total, by_others))
