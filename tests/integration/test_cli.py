@@ -216,6 +216,8 @@ def test_missing_files_are_named(fail, scanner_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line = fail("predict", "--model", str(scanner_folder), TEXT, "--image", "nope.jpg")
     assert line == "hf-mner: Post 0: image 'nope.jpg' does not exist; correct its path."
+    line = fail("predict", "--model", str(scanner_folder), TEXT, "--image", str(tmp_path))
+    assert line == f"hf-mner: Post 0: image '{tmp_path}' is a folder; name a file."
     line = fail("predict", "--model", str(scanner_folder), "--input", "nope.jsonl")
     assert "`--input` is 'nope.jsonl', which does not exist; expected a .jsonl of posts" in line
     line = fail("predict", "--model", str(scanner_folder), TEXT, "--source", "{ocr")

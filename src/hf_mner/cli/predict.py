@@ -154,20 +154,18 @@ def results(pipe: Any, posts: list[dict[str, Any]], options: dict[str, Any], on_
                     found = pipe([post], **{**options, "batch_size": 1})[0]
                 except BAD_POST as reason:
                     if on_error == "raise":
-                        raise ValueError(f"Post {post.get('id')}: {describe_reason(reason)}") from error
-                    typer.echo(f"skipped post {post.get('id')}: {describe_reason(reason)}", err=True)
+                        raise ValueError(f"Post {post.get('id')}: {describe_reason(reason, post)}") from error
+                    typer.echo(f"skipped post {post.get('id')}: {describe_reason(reason, post)}", err=True)
                     found = None
                 yield post, found
 
 
-def describe_reason(error: Exception) -> str:
+def describe_reason(error: Exception, post: dict[str, Any]) -> str:
     """Return why a post is bad; a missing file in words."""
-    from hf_mner.data.images import IMAGE_SUFFIXES
+    from hf_mner.knowledge.store.pictures import describe_file_error
 
-    if isinstance(error, FileNotFoundError) and error.filename is not None:
-        kind = "image" if Path(error.filename).suffix.lower() in IMAGE_SUFFIXES else "file"
-        return f"{kind} '{error.filename}' does not exist; correct its path."
-    return str(error)
+    is_image = getattr(error, "filename", None) == post.get("image")
+    return describe_file_error(error, "image" if is_image else "file")
 
 
 def shown_fields(post: dict[str, Any]) -> dict[str, Any]:

@@ -188,7 +188,8 @@ def test_sources_are_named_in_several_ways(store):
     store.put_many(other, {b"2": "a"})
     assert find_source(store, "2") == find_source(store, "n") == other
     with pytest.raises(
-        ValueError, match=r"'Echo' fits 2 .*name it by its number: 1 = Echo \(column 'caption'\), m, 1; 2"
+        ValueError,
+        match=r"'Echo' fits 2 .* by its number: 1 = Echo \(column 'caption'\), m, 1, reads tokens; 2",
     ):
         find_source(store, "Echo")
 

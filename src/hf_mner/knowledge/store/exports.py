@@ -40,7 +40,8 @@ def find_source(store: KnowledgeStore, name: str) -> SourceRecord:
     if len(fitting) == 1:
         return fitting[0]
     choices = "; ".join(
-        f"{number} = {source.name}, {source.identity['model']}, {source.identity['revision']}"
+        f"{number} = {source.name}, {source.identity['model']}, {source.identity['revision']}, reads"
+        f" {' and '.join(source.reads)}"
         for number, source in numbered.items()
         if source in fitting or not fitting
     )

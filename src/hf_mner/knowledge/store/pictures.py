@@ -63,8 +63,20 @@ def _digest_pixels(example: MnerExample) -> bytes:
     except (ValueError, TypeError, OSError) as error:
         kinds = (ValueError, TypeError, FileNotFoundError, OSError)
         kind = next(kind for kind in kinds if isinstance(error, kind))
-        reason = str(error)
-        if isinstance(error, FileNotFoundError) and error.filename is not None:
-            reason = f"image '{error.filename}' does not exist; correct its path."
-        raise kind(f"Example {example.get('id')!r}: {reason}") from error
+        raise kind(f"Example {example.get('id')!r}: {describe_file_error(error, 'image')}") from error
     return hashlib.sha256(f"{image.width} {image.height} ".encode() + image.tobytes()).digest()
+
+
+def describe_file_error(error: Exception, kind: str) -> str:
+    """Return an error's text; of a file that is missing or a folder, in words.
+
+    Args:
+        error: what was raised.
+        kind: what the file should be, such as `"image"`.
+    """
+    name = error.filename if isinstance(error, FileNotFoundError | IsADirectoryError) else None
+    if name is None:
+        return str(error)
+    if isinstance(error, IsADirectoryError):
+        return f"{kind} '{name}' is a folder; name a file."
+    return f"{kind} '{name}' does not exist; correct its path."
