@@ -1,7 +1,14 @@
 """Knowledge sources: a batch of examples in, one column of their knowledge out."""
 
 from hf_mner.knowledge.auxiliary import AuxiliaryKnowledge, load_prompt
-from hf_mner.knowledge.base import KnowledgeSource, add_knowledge, entity_mentions, knowledge_map
+from hf_mner.knowledge.base import (
+    KnowledgeSource,
+    SourceError,
+    SourceSetupError,
+    add_knowledge,
+    entity_mentions,
+    knowledge_map,
+)
 from hf_mner.knowledge.captions import ImageCaptioner
 from hf_mner.knowledge.classification import ImageClassifier
 from hf_mner.knowledge.encyclopedia import Encyclopedia, EncyclopediaMatch, normalise_title
@@ -40,6 +47,8 @@ __all__ = [
     "RegionCaptioner",
     "RegionSimilarity",
     "SegmentationObjects",
+    "SourceError",
+    "SourceSetupError",
     "Stored",
     "VinvlObjects",
     "add_knowledge",

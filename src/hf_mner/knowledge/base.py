@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 
-from hf_mner.data.schema import EntityAnnotation, Knowledge, MnerExample, Provenance
+from hf_mner.data.schema import EntityAnnotation, Knowledge, MnerExample, Provenance, check_knowledge
 
 ENTITY_COLUMN = "object_similarities"  # the one column that belongs to an entity and not to the example's knowledge
 TEXT_PARTS = ("caption", "auxiliary", "ocr")  # the parts of knowledge that are one text about the image or the post
+
+COLUMNS = (*(part for part in Knowledge.__annotations__ if part != "sources"), ENTITY_COLUMN)  # what sources can fill
+
+
+class SourceError(OSError):
+    """A source cannot work, whatever the post: its model cannot be loaded, its endpoint does not answer.
+
+    No post is to blame, so that going on to the next one brings nothing.
+    """
+
+
+class SourceSetupError(SourceError, ValueError):
+    """What a source was made with is there and cannot be used: a model of another kind, a broken file, no key."""
 
 
 @runtime_checkable
@@ -69,9 +83,13 @@ def add_knowledge(
         overwrite: also replace values that are there already.
 
     Raises:
-        ValueError: if a source needs entities and an example has none listed, if a source returns another number of
-            values than it got examples, or raises a `ValueError` itself; the message names the source.
+        ValueError: if a source has a `column` that nothing reads or an incomplete `identity`, if it needs entities and
+            an example has none listed, if it returns another number of values than it got examples or a value of
+            another type than its column has, or raises a `ValueError` itself; the message names the source.
+        SourceError: if a source cannot work, whatever the example.
     """
+    for source in sources:
+        check_source(source)
     filled = [_copy(example) for example in examples]
     for source in sources:
         _fill(filled, source, overwrite)
@@ -89,9 +107,16 @@ def knowledge_map(
     Args:
         sources: applied in order.
         overwrite: also replace values that are there already.
+
+    Raises:
+        ValueError: here, if a source has a `column` that nothing reads; in the function, if it gets one example and
+            not a batch, or as `add_knowledge` does.
     """
+    for source in sources:
+        check_source(source)
 
     def update(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        _check_batched(batch)
         rows = zip(*(batch[key] for key in batch), strict=True)
         examples = [cast(MnerExample, dict(zip(batch, row, strict=True))) for row in rows]
         filled = add_knowledge(examples, sources, overwrite=overwrite)
@@ -111,11 +136,37 @@ def entity_mentions(example: MnerExample) -> list[str]:
     return [" ".join(example["tokens"][entity["start"] : entity["end"]]) for entity in example["entities"]]
 
 
+def example_name(example: MnerExample) -> str:
+    """Return how error texts call an example: by its id, or without one by its first words."""
+    if example.get("id") is not None:
+        return f"Example {example['id']!r}"
+    words = list(example.get("tokens") or ())
+    return f"Example {' '.join(words[:5]) + (' ...' if len(words) > 5 else '')!r} (without id)"
+
+
 def source_name(source: KnowledgeSource) -> str:
     """Return how error texts and logs call a source."""
     identity = getattr(source, "identity", None)
-    kind = identity["source"] if identity is not None else type(source).__name__
+    kind = type(source).__name__ if identity is None else identity.get("source", type(source).__name__)
     return f"Knowledge source {kind} (column {source.column!r})"
+
+
+def check_source(source: KnowledgeSource) -> None:
+    """Refuse what is no source, and one whose `column` nothing could read.
+
+    Raises:
+        ValueError: naming the source, what it has, and what was expected.
+    """
+    if isinstance(source, type) or not isinstance(source, KnowledgeSource):
+        raise ValueError(
+            f"{source!r} is no knowledge source; expected an object with `column` and `needs_entities` that can be"
+            " called with examples, such as `OcrText()`."
+        )
+    if source.column not in COLUMNS:
+        raise ValueError(
+            f"Knowledge source {type(source).__name__} fills the column {source.column!r}, which nothing reads;"
+            f" choose one of {', '.join(COLUMNS)} as its `column`."
+        )
 
 
 def source_lacks(source: KnowledgeSource, example: MnerExample) -> bool:
@@ -140,21 +191,40 @@ def _fill(examples: list[MnerExample], source: KnowledgeSource, overwrite: bool)
     pending = [example for example in examples if overwrite or source_lacks(source, example)]
     if not pending:
         return
+    identity = _checked_identity(source)
     name = source_name(source)
     _check_entities(pending, source, name)
     try:
         values = source(pending)
+    except SourceError as error:
+        if name not in str(error):
+            error.args = (f"{name}: {error}",)
+        raise
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise ValueError(f"{name} returned a {type(values).__name__}; it must return a list, one value each.")
     if len(values) != len(pending):
         raise ValueError(
             f"{name} returned {len(values)} values for {len(pending)} examples; it must return one for each."
         )
-    identity = getattr(source, "identity", None)
     for example, value in zip(pending, values, strict=True):
+        _check_value(example, source.column, value, name)
         _write(example, source.column, value)
         if identity is not None and value is not None:
             _note(cast(Knowledge, example["knowledge"]), source.column, identity)
+
+
+def _checked_identity(source: KnowledgeSource) -> SourceIdentity | None:
+    """Return the source's identity; asked for only when there is work, since it reads the model's files."""
+    identity = getattr(source, "identity", None)
+    keys = SourceIdentity.__annotations__
+    if identity is None or (isinstance(identity, Mapping) and all(isinstance(identity.get(key), str) for key in keys)):
+        return cast("SourceIdentity | None", identity)
+    raise ValueError(
+        f"Knowledge source {type(source).__name__} (column {source.column!r}) has the `identity` {identity!r};"
+        f" expected a mapping with texts for {', '.join(keys)}, see `SourceIdentity`, or None."
+    )
 
 
 def _write(example: MnerExample, column: str, value: Any) -> None:
@@ -183,6 +253,43 @@ def _check_entities(examples: Sequence[MnerExample], source: KnowledgeSource, na
     for example in examples:
         if source.needs_entities and example.get("entities") is None:
             raise ValueError(
-                f"{name} looks up mentions, but example {example.get('id')!r} has no `entities`; run a span detector"
-                " first, or give `entities=[]` for a text without any."
+                f"{name} looks up mentions. {example_name(example)} has no `entities`; run a span detector first, or"
+                " give `entities=[]` for a text without any."
             )
+
+
+def _check_value(example: MnerExample, column: str, value: Any, name: str) -> None:
+    """Refuse a value that its column cannot hold, before something far from its source fails on it."""
+    if value is None:
+        return
+    try:
+        if column == ENTITY_COLUMN:
+            _check_similarities(value, len(example["entities"]))
+        else:
+            check_knowledge({column: value})
+    except ValueError as error:
+        raise ValueError(f"{name} gave a value that cannot be used. {example_name(example)}: {error}") from error
+
+
+def _check_similarities(value: Any, num_entities: int) -> None:
+    lists = value if isinstance(value, Sequence) and not isinstance(value, str) else None
+    if lists is None or len(lists) != num_entities or not all(map(_holds_numbers, lists)):
+        raise ValueError(
+            f"`{ENTITY_COLUMN}` is {value!r}; expected a list for each of the {num_entities} entities, with one number"
+            " for each object."
+        )
+
+
+def _holds_numbers(numbers: Any) -> bool:
+    return isinstance(numbers, Sequence) and all(
+        isinstance(number, Real) and not isinstance(number, bool) for number in numbers
+    )
+
+
+def _check_batched(batch: Mapping[str, Any]) -> None:
+    """Refuse a single example, whose words are texts where a batch has lists of them."""
+    if isinstance(batch.get("id"), str) or isinstance(next(iter(batch.get("tokens", ())), None), str):
+        raise ValueError(
+            "The function of `knowledge_map` got a single example; it expects a batch. Give `batched=True`:"
+            " `dataset.map(knowledge_map(sources), batched=True)`."
+        )

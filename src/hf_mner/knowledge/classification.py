@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hf_mner.data.schema import MnerExample, ObjectKnowledge
 from hf_mner.knowledge.detections import as_objects, copied
 from hf_mner.knowledge.image_text_models import once_per_image
-from hf_mner.knowledge.model_source import ModelSource, check_fraction, check_positive, load_model
+from hf_mner.knowledge.model_source import ModelSource, check_fraction, check_positive
 
 if TYPE_CHECKING:
     import torch
@@ -88,9 +88,8 @@ class ImageClassifier(ModelSource):
         if self._model is None:
             from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-            self._processor = AutoImageProcessor.from_pretrained(self._name, revision=self.revision or "main")
-            self._model = load_model(
-                AutoModelForImageClassification, self._name, self.device, self.dtype, self.revision
+            self._model, self._processor = self._open(
+                AutoModelForImageClassification, AutoImageProcessor.from_pretrained
             )
 
     def _settings(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_mner.knowledge.image_text_models import chunks, load_processor
-from hf_mner.knowledge.model_source import ModelSource, load_model
+from hf_mner.knowledge.model_source import ModelSource
 
 if TYPE_CHECKING:
     import torch
@@ -74,9 +74,10 @@ class DualEncoderSource(ModelSource):
         if self._model is None:
             from transformers import AutoModel
 
-            model = load_model(AutoModel, self._name, self.device, self.dtype, self.revision)
-            _check_dual_encoder(model)
-            self._model, self._processor = model, load_processor(self._name, self.revision)
+            self._model, self._processor = self._open(AutoModel, load_processor)
+
+    def _check_model(self, model: Any) -> None:
+        _check_dual_encoder(model)
 
 
 def _check_dual_encoder(model: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from hf_mner.knowledge.base import SourceError
 
-class EndpointError(OSError):
+
+class EndpointError(SourceError):
     """An endpoint gave no usable reply.
 
     Attributes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from hf_mner.knowledge.base import SourceIdentity
 from hf_mner.knowledge.endpoint import ChatEndpoint, Message
@@ -14,12 +14,13 @@ from hf_mner.knowledge.endpoint_errors import EndpointError
 from hf_mner.knowledge.endpoint_replies import Answer
 from hf_mner.knowledge.endpoint_settings import EndpointSettings
 from hf_mner.knowledge.model_identity import prompt_version
+from hf_mner.knowledge.source_pickles import PickledUnopened
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, kw_only=True)
-class EndpointSource(EndpointSettings):
+class EndpointSource(PickledUnopened, EndpointSettings):
     """A knowledge source that asks a chat endpoint.
 
     Args:
@@ -34,6 +35,8 @@ class EndpointSource(EndpointSettings):
 
     max_malformed: int = 2
     on_malformed: Literal["raise", "none"] = "raise"
+
+    before_use: ClassVar[Mapping[str, Any]] = {"_is_warned": False}
 
     def __post_init__(self) -> None:
         """Check the settings; nothing is opened yet."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import MnerExample
-from hf_mner.knowledge.model_source import ModelSource, check_positive, load_model
+from hf_mner.knowledge.base import example_name
+from hf_mner.knowledge.model_source import ModelSource, check_positive
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,7 @@ class ImageTextSource(ModelSource):
     column: str
     reads: tuple[str, ...] = ("image",)
     generation: ClassVar[dict[str, Any]] = {"do_sample": False}
+    unread = ("pooler",)
 
     def __init__(
         self,
@@ -84,8 +86,7 @@ class ImageTextSource(ModelSource):
         if self._model is None:
             from transformers import AutoModelForImageTextToText
 
-            self._processor = load_processor(self._name, self.revision)
-            self._model = load_model(AutoModelForImageTextToText, self._name, self.device, self.dtype, self.revision)
+            self._model, self._processor = self._open(AutoModelForImageTextToText, load_processor)
 
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "max_new_tokens": self.max_new_tokens, "generation": self.generation}
@@ -205,20 +206,40 @@ def once_per_image(
 
 
 def rgb_image(example: MnerExample) -> Image.Image:
-    """Return the example's image as RGB.
+    """Return the example's image as RGB: one of any kind that `load_rgb_image` takes, files of this machine alone.
 
     Raises:
-        ValueError: if it is neither a PIL image nor `{"bytes": ..., "path": ...}`, or cannot be decoded.
+        FileNotFoundError: if its file does not exist.
+        OSError: if its file cannot be read.
+        ValueError: if it is of another type, is an address, is too large, or cannot be decoded.
     """
-    from PIL import Image
-
     image = example["image"]
-    if not isinstance(image, Image.Image | Mapping):
+    path = image if isinstance(image, str) else image.get("path") if isinstance(image, Mapping) else None
+    if isinstance(path, str) and path.lower().startswith(("http://", "https://")) and _content(image) is None:
         raise ValueError(
-            f"Example {example.get('id')!r} has an image of type {type(image).__name__}; give a decoded PIL image,"
-            " e.g. by `dataset.cast_column('image', datasets.Image())`, or a mapping with its `bytes` or `path`."
+            f"{example_name(example)} has the address {path!r} as image; sources fetch nothing. Give a file, or an"
+            " opened image."
         )
-    return load_rgb_image(image)
+    try:
+        return load_rgb_image(image)
+    except TypeError as error:
+        raise ValueError(
+            f"{example_name(example)} has an image of type {type(image).__name__}; give a path, a PIL image, e.g. by"
+            " `dataset.cast_column('image', datasets.Image())`, or a mapping with its `bytes` or `path`."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{example_name(example)}: {error}") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{example_name(example)}: its image {str(path or image)!r} does not exist; correct the path, or give None"
+            " for no image."
+        ) from error
+    except OSError as error:
+        raise OSError(f"{example_name(example)}: its image cannot be read ({error}).") from error
+
+
+def _content(image: Any) -> Any:
+    return image.get("bytes") if isinstance(image, Mapping) else None
 
 
 def chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

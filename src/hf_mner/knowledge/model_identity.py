@@ -84,7 +84,11 @@ def hub_commit(name: str, revision: str) -> str | None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     from huggingface_hub.file_download import repo_folder_name
 
-    reference = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"), "refs", revision)
+    try:
+        folder = repo_folder_name(repo_id=name, repo_type="model")
+    except HFValidationError:  # a path that does not exist, say
+        return None
+    reference = Path(constants.HF_HUB_CACHE, folder, "refs", revision)
     if not reference.is_file():
         try:
             hf_hub_download(name, "config.json", revision=revision)
@@ -136,10 +140,15 @@ def _safetensors_samples(path: Path) -> Iterable[bytes]:
     """Yield a file's header, then bytes from places of each tensor.
 
     The format: 8 bytes with the length of the header, the header as JSON, the numbers. `data_offsets` of the header
-    count from its end.
+    count from its end. A file in another format, such as a pointer of Git LFS, gives its beginning: to refuse it is
+    left to those who load it.
     """
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
+        if size > path.stat().st_size:
+            file.seek(0)
+            yield file.read(SAMPLES * PLACE_BYTES)
+            return
         header = file.read(size)
         yield header
         for name, entry in sorted(json.loads(header).items()):

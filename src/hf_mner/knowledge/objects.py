@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hf_mner.data.schema import MnerExample, ObjectKnowledge
 from hf_mner.knowledge.detections import as_objects, copied
 from hf_mner.knowledge.image_text_models import once_per_image
-from hf_mner.knowledge.model_source import ModelSource, check_fraction, check_positive, load_model
+from hf_mner.knowledge.model_source import ModelSource, check_fraction, check_positive
 
 if TYPE_CHECKING:
     import torch
@@ -110,8 +110,7 @@ class ObjectDetector(ModelSource):
         if self._model is None:
             from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
-            self._processor = AutoImageProcessor.from_pretrained(self._name, revision=self.revision or "main")
-            self._model = load_model(AutoModelForObjectDetection, self._name, self.device, self.dtype, self.revision)
+            self._model, self._processor = self._open(AutoModelForObjectDetection, AutoImageProcessor.from_pretrained)
 
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "threshold": self.threshold, "max_objects": self.max_objects}

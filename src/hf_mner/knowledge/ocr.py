@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import SourceIdentity
 from hf_mner.knowledge.image_text_models import once_per_image
-from hf_mner.knowledge.model_source import check_fraction
+from hf_mner.knowledge.model_source import check_fraction, check_installed
+from hf_mner.knowledge.source_pickles import PickledUnopened
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
 
-class OcrText:
+class OcrText(PickledUnopened):
     """A knowledge source: the writing in each example's image, in reading order, as one text.
 
     It works without network. It reads Latin and Chinese script, upright or upside down. The models are loaded at the
@@ -39,13 +39,11 @@ class OcrText:
     column = "ocr"
     needs_entities = False
     reads = ("image",)
+    before_use: ClassVar[Mapping[str, Any]] = {"_engine": None}
 
     def __init__(self, min_score: float = 0.5):
         check_fraction(min_score=min_score)
-        if missing := [name for name in ("rapidocr", "onnxruntime") if find_spec(name) is None]:
-            raise ImportError(
-                f"`OcrText` needs {' and '.join(missing)}, which is not installed; `pip install hf-mner[ocr]`."
-            )
+        check_installed("`OcrText`", "ocr", ["rapidocr", "onnxruntime"])
         self.min_score = min_score
         self._engine: Any = None
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_mner.data.schema import MnerExample, ObjectKnowledge
-from hf_mner.knowledge.base import SourceIdentity
+from hf_mner.knowledge.base import SourceIdentity, SourceSetupError
 from hf_mner.knowledge.coco_classes import COCO_CLASSES
 from hf_mner.knowledge.detections import as_objects, copied, suppress_doubles
 from hf_mner.knowledge.image_text_models import once_per_image
 from hf_mner.knowledge.model_identity import file_digest
-from hf_mner.knowledge.model_source import check_fraction, check_positive
+from hf_mner.knowledge.model_source import check_fraction, check_installed, check_positive
+from hf_mner.knowledge.source_pickles import PickledUnopened
 from hf_mner.knowledge.yolox import decode_yolox, letterbox
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DECODERS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]] = {"yolox": decode_yolox}
 
 
-class OnnxDetector:
+class OnnxDetector(PickledUnopened):
     """A knowledge source: what a detector in an ONNX file sees in each example's image, and where.
 
     Boxes are in pixels of the upright image. The file is opened at the first image; images go through it one by one,
@@ -53,6 +53,8 @@ class OnnxDetector:
     column = "objects"
     needs_entities = False
     reads = ("image",)
+    before_use: ClassVar[Mapping[str, Any]] = {"_session": None, "_input_size": None}
+    digest = "_file_digest"
 
     def __init__(
         self,
@@ -71,12 +73,12 @@ class OnnxDetector:
             raise FileNotFoundError(
                 f"`path={str(path)!r}` is not a file; give an ONNX file such as `yolox_nano.onnx`."
             )
-        if find_spec("onnxruntime") is None:
-            raise ImportError("`OnnxDetector` needs onnxruntime, which is not installed; `pip install hf-mner[onnx]`.")
+        check_installed("`OnnxDetector`", "onnx", ["onnxruntime"])
         self.path, self.format = Path(path), format
         self.label_names = None if label_names is None else tuple(label_names)
         self.threshold, self.iou_threshold, self.max_objects = threshold, iou_threshold, max_objects
         self._session: Any = None
+        self._input_size: Any = None  # width, height
 
     @property
     def identity(self) -> SourceIdentity:
@@ -126,7 +128,7 @@ class OnnxDetector:
     def _names(self, num_classes: int) -> Sequence[str]:
         names = self.label_names or metadata_names(self._session.get_modelmeta().custom_metadata_map) or COCO_CLASSES
         if len(names) != num_classes:
-            raise ValueError(
+            raise SourceSetupError(
                 f"The detector {self.path.name} has {num_classes} classes, and {len(names)} names are known; give"
                 " `label_names=[...]`, in the order of its outputs."
             )
@@ -137,7 +139,7 @@ class OnnxDetector:
             session = open_session(self.path)
             shape = session.get_inputs()[0].shape
             if len(shape) != 4 or shape[1] != 3 or not all(isinstance(side, int) for side in shape[2:]):
-                raise ValueError(
+                raise SourceSetupError(
                     f"The input of {self.path.name} is {shape}; expected 1 x 3 x height x width, the last two fixed"
                     " numbers. Export the detector again, without dynamic axes."
                 )
@@ -145,14 +147,30 @@ class OnnxDetector:
 
 
 def open_session(path: Path) -> Any:
-    """Open an ONNX file on the CPU, with as many threads as torch has; they sleep when they wait."""
+    """Open an ONNX file on the CPU, with as many threads as torch has; they sleep when they wait.
+
+    Raises:
+        SourceSetupError: if the file holds no model, or one that this onnxruntime cannot run.
+    """
     import onnxruntime
     import torch
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    unusable = (
+        *(errors.InvalidProtobuf, errors.InvalidArgument, errors.InvalidGraph),
+        *(errors.NotImplemented, errors.Fail, errors.RuntimeException),
+    )
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except unusable as error:
+        said = str(error).splitlines()[0][:300]
+        raise SourceSetupError(
+            f"`path={str(path)!r}` ({path.stat().st_size:,} bytes) cannot be opened as an ONNX model: {said} Expected"
+            " a detector that was exported to ONNX, such as `yolox_nano.onnx`; fetch or export the file again."
+        ) from error
 
 
 def metadata_names(metadata: dict[str, str]) -> list[str] | None:

@@ -10,7 +10,7 @@ from hf_mner.knowledge.base import TEXT_PARTS
 from hf_mner.knowledge.dual_encoders import DualEncoderSource
 from hf_mner.knowledge.image_text_models import chunks, once_per_image
 from hf_mner.knowledge.model_identity import model_name
-from hf_mner.knowledge.model_source import ModelSource, check_positive, load_model
+from hf_mner.knowledge.model_source import ModelSource, check_positive
 
 if TYPE_CHECKING:
     import torch
@@ -103,6 +103,7 @@ class CaptionSimilarity(ModelSource):
     """
 
     column = "similarity"
+    unread = ("pooler",)
 
     def __init__(
         self,
@@ -165,8 +166,7 @@ class CaptionSimilarity(ModelSource):
         if self._model is None:
             from transformers import AutoModel, AutoTokenizer
 
-            self._tokenizer = AutoTokenizer.from_pretrained(self._name, revision=self.revision or "main")
-            self._model = load_model(AutoModel, self._name, self.device, self.dtype, self.revision)
+            self._model, self._tokenizer = self._open(AutoModel, AutoTokenizer.from_pretrained)
 
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "part": self.part, "max_length_tokens": self.max_length_tokens}

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_mner.data.schema import MnerExample, ObjectKnowledge
 from hf_mner.knowledge.base import SourceIdentity
 from hf_mner.knowledge.detections import as_objects
 from hf_mner.knowledge.model_identity import DIGITS
 from hf_mner.knowledge.model_source import check_positive
+from hf_mner.knowledge.source_pickles import PickledUnopened
 from hf_mner.knowledge.vinvl_files import VinvlDetections, index_npz, index_tsv, read_tsv_row, read_vinvl
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class VinvlObjects:
+class VinvlObjects(PickledUnopened):
     """A knowledge source: the objects that a detector found before, looked up by the example's `id`.
 
     A file's boxes are in pixels of the image that the detector saw. They are scaled to the example's `image_size`
@@ -47,6 +48,8 @@ class VinvlObjects:
 
     column = "objects"
     needs_entities = False
+    before_use: ClassVar[Mapping[str, Any]] = {"_has_warned": False}
+    digest = "_digest"
 
     def __init__(self, path: str | Path, labels: Literal["objects", "attributes"] = "objects", max_objects: int = 18):
         check_positive(max_objects=max_objects)

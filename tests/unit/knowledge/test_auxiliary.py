@@ -347,5 +347,5 @@ def test_errors_say_what_to_do(loaded):
         AuxiliaryKnowledge(loaded[0])
     with pytest.raises(ValueError, match="Prompt 'mmavkk' is neither packaged nor a file; choose one of mmavk"):
         load_prompt("mmavkk")
-    with pytest.raises(ValueError, match=r"Example '9' has an image of type str.*cast_column"):
-        describer(loaded)([{"id": "9", "image": "somewhere.jpg"}])
+    with pytest.raises(ValueError, match=r"Example '9' has an image of type int.*cast_column"):
+        describer(loaded)([{"id": "9", "image": 3}])

@@ -111,5 +111,5 @@ def test_errors_say_what_to_do(loaded):
         ImageCaptioner(max_new_tokens=0)
     with pytest.raises(ValueError, match="a loaded `model` together with its `processor`"):
         ImageCaptioner(loaded[0])
-    with pytest.raises(ValueError, match=r"Example '9' has an image of type str.*cast_column"):
-        ImageCaptioner(*loaded)([{"id": "9", "image": "somewhere.jpg"}])
+    with pytest.raises(ValueError, match=r"Example '9' has an image of type int.*cast_column"):
+        ImageCaptioner(*loaded)([{"id": "9", "image": 3}])

@@ -2,8 +2,10 @@
 
 import pytest
 
-from hf_mner.knowledge import add_knowledge, entity_mentions, knowledge_map
+from hf_mner.knowledge import SourceError, SourceSetupError, add_knowledge, entity_mentions, knowledge_map
+from hf_mner.knowledge.base import example_name
 
+BOX = [0, 0, 5, 6]
 ENTRY = {"title": "A", "text": "", "rule": "exact", "source": ""}
 
 
@@ -80,7 +82,7 @@ def test_a_later_source_reads_an_earlier_one():
 def test_missing_entities_are_named_with_source_and_example():
     row = {"id": "7", "tokens": ["a"]}
     with pytest.raises(
-        ValueError, match=r"Mentions \(column 'encyclopedia'\).*example '7' has no `entities`.*span detector"
+        ValueError, match=r"Mentions \(column 'encyclopedia'\).*Example '7' has no `entities`.*span detector"
     ):
         add_knowledge([row], [Mentions()])
     assert add_knowledge([row], [Caption()])[0]["knowledge"] == {"caption": "new 7"}
@@ -99,6 +101,80 @@ def test_errors_of_a_source_name_it():
         add_knowledge(examples(), [Broken()])
     with pytest.raises(ValueError, match=r"Short \(column 'caption'\) returned 1 values for 3 examples"):
         add_knowledge(examples(), [Short()])
+
+
+class Giving:
+    needs_entities = False
+
+    def __init__(self, value, column="caption", identity=None):
+        self.value, self.column, self.identity = value, column, identity
+
+    def __call__(self, examples):
+        return [self.value for _ in examples]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        ("caption", 3, r"`knowledge\['caption'\]` is 3; expected a text or None"),
+        ("ocr", ["a"], r"`knowledge\['ocr'\]` is \['a'\]; expected a text"),
+        ("similarity", 2.0, r"is 2.0; expected a number in \[-1, 1\]"),
+        ("objects", [{"label": "head"}], r"Object 'head'"),
+        ("encyclopedia", [{"mention": "a"}], "expected `mention`, `title` and `text`"),
+        ("object_similarities", [], r"`object_similarities` is \[\]; expected a list for each of the 1 entities"),
+        ("object_similarities", [["high"]], "one number for each object"),
+        ("object_similarities", 0.5, "expected a list for each"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused_where_it_comes_from(column, value, text):
+    with pytest.raises(ValueError, match=rf"Giving \(column '{column}'\) gave a value .* Example '1': .*{text}"):
+        add_knowledge(examples()[:1], [Giving(value, column)])
+
+
+def test_a_source_that_nothing_could_read_is_refused():
+    row = examples()[:1]
+    for column in ("captoin", "sources"):
+        for make in (lambda source: add_knowledge(row, [source]), lambda source: knowledge_map([source])):
+            with pytest.raises(ValueError, match=f"Giving fills the column '{column}', which nothing.*caption, aux"):
+                make(Giving("a", column))
+    with pytest.raises(ValueError, match="has the `identity` {'source': 'Giving'}; expected .* source, model, rev"):
+        add_knowledge(row, [Giving("a", identity={"source": "Giving"})])
+    for other in (Caption, "ocr"):
+        with pytest.raises(ValueError, match="is no knowledge source; expected an object with `column`"):
+            add_knowledge(row, [other])
+
+
+def test_values_must_come_as_a_list():
+    class Generating(Caption):
+        def __call__(self, examples):
+            return (example["id"] for example in examples)
+
+    with pytest.raises(
+        ValueError, match=r"Generating \(column 'caption'\) returned a generator; it must return a list"
+    ):
+        add_knowledge(examples(), [Generating()])
+
+
+def test_a_broken_source_is_told_from_a_bad_post():
+    class Broken(Caption):
+        def __call__(self, examples):
+            raise SourceSetupError("the model is not there")
+
+    with pytest.raises(SourceError, match=r"^Knowledge source Broken \(column 'caption'\): the model is not there$"):
+        add_knowledge(examples(), [Broken()])
+
+
+def test_examples_without_an_id_are_called_by_their_first_words():
+    assert example_name({"id": "7", "tokens": ["a"]}) == "Example '7'"
+    assert example_name({"tokens": ["a", "b"]}) == "Example 'a b' (without id)"
+    assert example_name({"tokens": list("abcdefg")}) == "Example 'a b c d e ...' (without id)"
+
+
+def test_map_wants_batches():
+    datasets = pytest.importorskip("datasets")
+    for row in ({"id": "1", "tokens": ["a"]}, {"tokens": ["a"]}, {"id": "1", "tokens": []}):
+        with pytest.raises(ValueError, match="got a single example; it expects a batch. Give `batched=True`"):
+            datasets.Dataset.from_list([row]).map(knowledge_map([Known()]))
 
 
 def test_map_gives_what_add_knowledge_gives_and_keeps_the_features():
@@ -153,8 +229,8 @@ def test_what_a_source_filled_in_is_noted_once():
 
 
 def test_a_source_may_complete_a_column():
-    row = {"id": "1", "tokens": ["a"], "knowledge": {"objects": [{"label": "head", "caption": None}]}}
-    other = {"id": "2", "tokens": ["a"], "knowledge": {"objects": [{"label": "head", "caption": "old"}]}}
+    row = {"id": "1", "tokens": ["a"], "knowledge": {"objects": [{"label": "head", "box": BOX, "caption": None}]}}
+    other = {"id": "2", "tokens": ["a"], "knowledge": {"objects": [{"label": "head", "box": BOX, "caption": "old"}]}}
     filled = add_knowledge([row, other, {"id": "3", "tokens": ["b"]}], [Regions()])
     assert [[item["caption"] for item in row["knowledge"].get("objects", [])] for row in filled] == [
         ["a hat"],

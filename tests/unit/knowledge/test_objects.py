@@ -269,5 +269,5 @@ def test_errors_say_what_to_do(built):
         kind(threshold=1.5)
     with pytest.raises(ValueError, match="a loaded `model` together with its `processor`"):
         kind(loaded[0])
-    with pytest.raises(ValueError, match=r"Example '9' has an image of type str.*cast_column"):
-        kind(*loaded)([{"id": "9", "image": "somewhere.jpg"}])
+    with pytest.raises(ValueError, match=r"Example '9' has an image of type int.*cast_column"):
+        kind(*loaded)([{"id": "9", "image": 3}])

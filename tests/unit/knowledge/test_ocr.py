@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from hf_mner.knowledge import KnowledgeSource, add_knowledge, ocr
+from hf_mner.knowledge import KnowledgeSource, add_knowledge, model_source
 from hf_mner.knowledge.ocr import OcrText, joined_lines, reading_order
 
 needs_rapidocr = pytest.mark.skipif(find_spec("rapidocr") is None, reason="needs rapidocr")
@@ -98,11 +98,15 @@ def test_as_a_knowledge_source():
 def test_errors_say_what_to_do(reader):
     with pytest.raises(ValueError, match=r"`min_score` must be in \[0, 1\], got 2"):
         OcrText(min_score=2)
-    with pytest.raises(ValueError, match=r"Example '9' has an image of type str.*cast_column"):
-        reader([{"id": "9", "image": "somewhere.jpg"}])
+    with pytest.raises(ValueError, match=r"`min_score` is True, a bool; expected a number in \[0, 1\]"):
+        OcrText(True)
+    with pytest.raises(ValueError, match=r"Example '9' has an image of type int.*cast_column"):
+        reader([{"id": "9", "image": 3}])
 
 
 def test_without_rapidocr_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setattr(ocr, "find_spec", lambda _: None)
-    with pytest.raises(ImportError, match=r"needs rapidocr and onnxruntime.*`pip install hf-mner\[ocr\]`"):
+    monkeypatch.setattr(model_source, "find_spec", lambda _: None)
+    with pytest.raises(
+        ImportError, match=r"needs rapidocr and onnxruntime, which are not installed; `pip install hf-mner\[ocr\]`"
+    ):
         OcrText()

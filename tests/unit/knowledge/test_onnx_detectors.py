@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hf_mner.data.schema import check_knowledge
-from hf_mner.knowledge import KnowledgeSource, onnx_detectors
+from hf_mner.knowledge import KnowledgeSource, SourceError, model_source, onnx_detectors
 from hf_mner.knowledge.coco_classes import COCO_CLASSES
 from hf_mner.knowledge.onnx_detectors import OnnxDetector, metadata_names
 from hf_mner.knowledge.yolox import GREY, decode_yolox, letterbox
@@ -176,6 +176,10 @@ def test_errors_say_what_to_do(opened, tmp_path):
         opened(format="ssd")
     with pytest.raises(ValueError, match=r"`iou_threshold` must be in \[0, 1\], got 2"):
         opened(iou_threshold=2)
+    with pytest.raises(ValueError, match=r"`threshold` is 'high', a str; expected a number in \[0, 1\]"):
+        opened(threshold="high")
+    with pytest.raises(ValueError, match="`max_objects` is 2.5, a float; expected a whole number"):
+        opened(max_objects=2.5)
     with pytest.raises(ValueError, match=r"output is \(5, 7\); `format='yolox'` expects 42 x \(5 \+ classes\)"):
         decode_yolox(np.zeros((5, 7)), SIZE)
     detector = opened(Session(shape=(1, 3, "h", "w")))
@@ -183,10 +187,21 @@ def test_errors_say_what_to_do(opened, tmp_path):
         detector([{"image": Image.new("RGB", (64, 32))}])
 
 
+@needs_onnxruntime
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07"])
+def test_a_file_that_holds_no_model_is_named(tmp_path, content):
+    path = tmp_path / "detector.onnx"
+    path.write_bytes(content)
+    text = rf"detector.onnx'` \({len(content)} bytes\) cannot be opened as an ONNX model: .* Expected a detector"
+    with pytest.raises(ValueError, match=text) as error:
+        OnnxDetector(path)([{"image": Image.new("RGB", (64, 32))}])
+    assert isinstance(error.value, SourceError), "no post is to blame"
+
+
 def test_without_onnxruntime_the_error_names_the_extra(monkeypatch, tmp_path):
-    monkeypatch.setattr(onnx_detectors, "find_spec", lambda _: None)
+    monkeypatch.setattr(model_source, "find_spec", lambda _: None)
     (tmp_path / "detector.onnx").write_bytes(b"")
-    with pytest.raises(ImportError, match=r"needs onnxruntime.*`pip install hf-mner\[onnx\]`"):
+    with pytest.raises(ImportError, match=r"needs onnxruntime, which is not installed; `pip install hf-mner\[onnx\]`"):
         OnnxDetector(tmp_path / "detector.onnx")
 
 

@@ -158,6 +158,6 @@ def test_errors_say_what_to_do(clip, loaded):  # noqa: F811
             kind(margin=-1)
         with pytest.raises(ValueError, match="`batch_size` must be at least 1, got 0"):
             kind(batch_size=0)
-    wrong = {**post(1, [[0, 0, 5, 5]]), "image": "somewhere.jpg"}
-    with pytest.raises(ValueError, match=r"Example '1' has an image of type str.*cast_column"):
+    wrong = {**post(1, [[0, 0, 5, 5]]), "image": 3}
+    with pytest.raises(ValueError, match=r"Example '1' has an image of type int.*cast_column"):
         RegionCaptioner(*loaded)([wrong])
