@@ -21,15 +21,17 @@ from dataclasses import fields
 from threading import Event, Lock
 from typing import Any
 
+from hf_mner.knowledge.base import SourceSetupError
 from hf_mner.knowledge.endpoint_errors import EndpointError
 from hf_mner.knowledge.endpoint_replies import Answer, describe_failure, read_reply
 from hf_mner.knowledge.endpoint_settings import OPENAI_URL, EndpointSettings
+from hf_mner.knowledge.model_source import check_installed
 from hf_mner.knowledge.spending import Budget, Pacer, Spending, Tokens
 
 logger = logging.getLogger(__name__)
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # of the back-off
-NOTED_WAIT_S = 10.0  # from here on a wait is a warning in the log
+NOTED_WAIT_S, NOTED_ATTEMPT = 10.0, 3  # from here on a wait, or a failed attempt, is a warning in the log
 LONGEST_RETRY_AFTER_S = 600.0  # a server that asks for more is no longer waited for
 MESSAGE_TOKENS = 16  # upper bound of what a chat template adds to a message
 IMAGE_TOKENS = 2000  # estimate for an image of up to 1024 pixels a side, until the first reply tells more
@@ -130,6 +132,7 @@ class ChatEndpoint(EndpointSettings):
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, EndpointError) and error.is_passing),
             wait=lambda state: self._wait_s(state, backoff(state)),
+            before_sleep=self._log_wait,
             stop=tenacity.stop_after_attempt(self.max_attempts),
             sleep=lambda seconds: pause(seconds, stopped),
             retry_error_callback=_give_up,
@@ -178,17 +181,21 @@ class ChatEndpoint(EndpointSettings):
         return answer, usage or bound
 
     def _wait_s(self, state: Any, backoff_s: float) -> float:
-        """Return the seconds until the next attempt, and say in the log why there is one."""
+        """Return the seconds until the next attempt, if there is one."""
         error = state.outcome.exception()
         wait_s = backoff_s if error.retry_after_s is None else error.retry_after_s
         if wait_s > LONGEST_RETRY_AFTER_S:
             raise EndpointError(f"{error} It asks to wait {wait_s:.0f} s; run again later.", error.reason)
-        level = logging.WARNING if wait_s >= NOTED_WAIT_S else logging.INFO
-        logger.log(
-            *(level, "%s Attempt %d of %d; the next in %.1f s."),
-            *(error, state.attempt_number, self.max_attempts, wait_s),
-        )
         return wait_s
+
+    def _log_wait(self, state: Any) -> None:
+        """Say in the log that an attempt failed, why, and when the next one is."""
+        wait_s = state.next_action.sleep
+        is_noted = wait_s >= NOTED_WAIT_S or state.attempt_number >= NOTED_ATTEMPT
+        logger.log(
+            *(logging.WARNING if is_noted else logging.INFO, "%s Attempt %d of %d failed; the next in %.1f s."),
+            *(state.outcome.exception(), state.attempt_number, self.max_attempts, wait_s),
+        )
 
     def count(self, reason: str) -> None:
         """Count a failure."""
@@ -238,18 +245,20 @@ def read_key(variable: str | None, where: str) -> str | None:
     """Return the key from the environment, None if there is to be none.
 
     Raises:
-        ValueError: if the variable is not set, or holds what no header can.
+        SourceSetupError: if the variable is not set, or holds what no header can.
     """
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise ValueError(
+        raise SourceSetupError(
             f"{where} needs a key, and the environment variable {variable} is not set; set it, or name another one in"
             " `key_variable`."
         )
     if not (key.isascii() and key.isprintable()):
-        raise ValueError(f"The environment variable {variable} holds no key: it has characters that no header can.")
+        raise SourceSetupError(
+            f"The environment variable {variable} holds no key: it has characters that no header can."
+        )
     return key
 
 
@@ -264,7 +273,8 @@ def _import_openai() -> Any:
         import openai
         import tenacity  # noqa: F401 asked for here, so that the first request finds both
     except ImportError as error:
+        check_installed("A chat endpoint", "llm", ["openai", "tenacity"])
         raise ImportError(
-            f"Chat endpoints need the package {error.name!r}; install both with `pip install hf-mner[llm]`."
+            f"A chat endpoint needs {error.name}, which cannot be imported; `pip install hf-mner[llm]`."
         ) from error
     return openai

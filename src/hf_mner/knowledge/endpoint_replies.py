@@ -41,10 +41,25 @@ def describe_failure(error: APIError, where: str, key_variable: str | None, key:
         return EndpointError(f"{where} did not reply in time; raise `timeout_s`.", "timeout", True)
     if isinstance(error, openai.APIStatusError):
         return _describe_status(error, where, key_variable, key)
-    cause = type(error.__cause__).__name__ if error.__cause__ is not None else type(error).__name__
     return EndpointError(
-        f"{where} cannot be reached ({cause}); check `base_url`, and that the server runs.", "connection", True
+        f"{where} cannot be reached ({describe_cause(error)}); check `base_url`, and that the server runs.",
+        "connection",
+        True,
     )
+
+
+def describe_cause(error: BaseException) -> str:
+    """Return what the system says of a lost connection ("connection refused"), else the kind of the cause.
+
+    No text of another package is shown, which could quote the request.
+    """
+    kind, cause = type(error).__name__, error.__cause__
+    kind = type(cause).__name__ if cause is not None else kind
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno is not None and cause.strerror:
+            return str(cause.strerror).lower()
+        cause = cause.__cause__ or cause.__context__
+    return kind
 
 
 def read_reply(body: str, where: str, key: str | None) -> tuple[Answer | EndpointError, Tokens | None]:

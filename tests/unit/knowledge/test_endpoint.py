@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from chat_server import RATIONALE, USAGE, ChatServer, Reply, answer, failure, in_turn
 
+from hf_mner.knowledge import SourceError
 from hf_mner.knowledge import endpoint as endpoint_module
 from hf_mner.knowledge.endpoint import ChatEndpoint
 from hf_mner.knowledge.endpoint_errors import BudgetReached, EndpointError
@@ -153,7 +154,17 @@ def test_waits_are_logged_and_long_ones_are_warnings(server, waits, caplog):
     client(server).ask(HELLO)
     logged = [record for record in caplog.records if record.name == endpoint_module.__name__]
     assert [record.levelname for record in logged] == ["INFO", "WARNING"]
-    assert logged[0].getMessage().endswith("replied 429: 'slow down'. Attempt 1 of 6; the next in 3.0 s.")
+    assert logged[0].getMessage().endswith("replied 429: 'slow down'. Attempt 1 of 6 failed; the next in 3.0 s.")
+
+
+def test_from_the_third_attempt_on_failures_are_warnings_and_the_last_has_no_next(server, waits, caplog):
+    caplog.set_level(logging.INFO, endpoint_module.__name__)
+    server.script = lambda request: failure(500)
+    with pytest.raises(EndpointError, match="Given up after 4 attempts"):
+        client(server, max_attempts=4).ask(HELLO)
+    logged = [record for record in caplog.records if record.name == endpoint_module.__name__]
+    assert [record.levelname for record in logged] == ["INFO", "INFO", "WARNING"]
+    assert f"Attempt 3 of 4 failed; the next in {waits[2]:.1f} s." in logged[-1].getMessage()
 
 
 @pytest.mark.parametrize(
@@ -183,7 +194,9 @@ def test_a_wrong_path_is_a_404(server):
 def test_a_server_that_is_not_there_is_named(waits):
     with ChatServer() as server:
         base_url = server.base_url
-    with pytest.raises(EndpointError, match=r"cannot be reached \(Connect.*check `base_url`, and that.*2 attempts"):
+    with pytest.raises(
+        EndpointError, match=r"cannot be reached \(connection refused\); check `base_url`, and that.*2 attempts"
+    ):
         ChatEndpoint("tiny", base_url, max_attempts=2).ask(HELLO)
 
 
@@ -427,8 +440,11 @@ def test_openai_is_asked_with_its_own_variable(monkeypatch):
     for base_url in (None, "https://api.openai.com/v1/"):
         endpoint = ChatEndpoint("gpt-4o-mini", base_url)
         assert endpoint.host == ""
-        with pytest.raises(ValueError, match=r"'gpt-4o-mini' at OpenAI needs a key.*OPENAI_API_KEY is not set"):
+        with pytest.raises(
+            ValueError, match=r"'gpt-4o-mini' at OpenAI needs a key.*OPENAI_API_KEY is not set"
+        ) as error:
             endpoint.ask(HELLO)
+        assert isinstance(error.value, SourceError), "no post is to blame"
 
 
 def test_a_copy_in_another_process_begins_anew(server):
@@ -442,7 +458,11 @@ def test_a_copy_in_another_process_begins_anew(server):
 @pytest.mark.parametrize("package", ["openai", "tenacity"])
 def test_a_missing_package_is_named(server, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"need the package '{package}'.*`pip install hf-mner\[llm\]`"):
+    with pytest.raises(ImportError, match=rf"needs {package}, which is not installed; `pip install hf-mner\[llm\]`"):
+        client(server).ask(HELLO)
+    for name in ("openai", "tenacity"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match="needs openai and tenacity, which are not installed"):
         client(server).ask(HELLO)
 
 
