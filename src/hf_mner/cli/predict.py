@@ -139,14 +139,14 @@ def with_image_of(file: str, post: dict[str, Any]) -> dict[str, Any]:
 
 def results(pipe: Any, posts: list[dict[str, Any]], options: dict[str, Any], on_error: OnError) -> Iterator[Result]:
     """Yield each post with its entities; with `skip`, a bad post is reported with its id and has `None`."""
-    from hf_mner.knowledge.endpoint_errors import EndpointError
+    from hf_mner.knowledge.base import SourceError
     from hf_mner.pipelines.multimodal_ner import BAD_POST
 
     remaining = iter(posts)
     while chunk := list(islice(remaining, options["batch_size"] * 8)):
         try:
             yield from zip(chunk, pipe(chunk, **options), strict=True)
-        except EndpointError:  # no post is to blame, and asking again costs
+        except SourceError:  # no post is to blame, and asking again costs
             raise
         except BAD_POST as error:
             for post in chunk:  # one by one, to name the bad one

@@ -202,17 +202,33 @@ def _fill(examples: list[MnerExample], source: KnowledgeSource, overwrite: bool)
         raise
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise ValueError(f"{name} returned a {type(values).__name__}; it must return a list, one value each.")
-    if len(values) != len(pending):
-        raise ValueError(
-            f"{name} returned {len(values)} values for {len(pending)} examples; it must return one for each."
-        )
+    check_values(values, pending, source.column, name)
     for example, value in zip(pending, values, strict=True):
-        _check_value(example, source.column, value, name)
         _write(example, source.column, value)
         if identity is not None and value is not None:
             _note(cast(Knowledge, example["knowledge"]), source.column, identity)
+
+
+def check_values(values: Any, examples: Sequence[MnerExample], column: str, name: str) -> None:
+    """Refuse what a source must not return.
+
+    Args:
+        values: what it returned.
+        examples: what it was asked about.
+        column: what it fills.
+        name: how it is called in the text.
+
+    Raises:
+        ValueError: naming the source, what it returned, and what was expected.
+    """
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise ValueError(f"{name} returned a {type(values).__name__}; it must return a list, one value each.")
+    if len(values) != len(examples):
+        raise ValueError(
+            f"{name} returned {len(values)} values for {len(examples)} examples; it must return one for each."
+        )
+    for example, value in zip(examples, values, strict=True):
+        _check_value(example, column, value, name)
 
 
 def _checked_identity(source: KnowledgeSource) -> SourceIdentity | None:

@@ -20,7 +20,7 @@ from hf_mner.knowledge.store import (
 )
 
 IDENTITY = {"source": "Echo", "model": "m", "revision": "1", "prompt": "p", "settings": "{}"}
-BOX = [0.1, 1 / 3, 17.25, 1e-7]
+BOX = [0.1, 1e-7, 17.25, 1 / 3]
 
 
 class Echo:
@@ -175,9 +175,19 @@ def test_many_values_come_back(store):
 
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, b"bytes", object()])
-def test_a_value_that_json_cannot_hold_is_refused_and_nothing_is_written(store, value):
+def test_a_value_that_no_part_can_be_is_refused_and_nothing_is_written(store, value):
     source = Echo(answer=lambda _: value)
-    with pytest.raises(ValueError, match=r"Echo \(column 'caption'\) gave .* cannot hold .*Python's own types"):
+    with pytest.raises(
+        ValueError, match=r"Echo \(column 'caption'\) gave a value that cannot be used. .*expected a text"
+    ):
+        Stored(source, store)([example()])
+    assert store.sources() == []
+
+
+def test_a_value_that_json_cannot_hold_is_refused_and_nothing_is_written(store):
+    source = Echo(answer=lambda _: [{"label": "head", "box": [0, 0, 5, 5], "score": float("nan")}])
+    source.column = "objects"
+    with pytest.raises(ValueError, match=r"Echo \(column 'objects'\) gave .* cannot hold .*Python's own types"):
         Stored(source, store)([example()])
     assert store.sources() == []
 
@@ -243,9 +253,11 @@ def test_none_is_an_answer(store):
 
 
 def test_answers_do_not_share_what_can_be_changed(store):
-    one, other = Stored(Echo(answer=lambda _: [{"label": "head"}]), store)([example(), example()])
+    source = Echo(answer=lambda _: [{"label": "head", "box": [0, 0, 5, 5]}])
+    source.column = "objects"
+    one, other = Stored(source, store)([example(), example()])
     one[0]["label"] = "changed"
-    assert other == [{"label": "head"}]
+    assert other == [{"label": "head", "box": [0, 0, 5, 5]}]
 
 
 def test_what_was_finished_before_an_error_stays(store):

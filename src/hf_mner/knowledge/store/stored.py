@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 from hf_mner.data.schema import MnerExample
-from hf_mner.knowledge.base import KnowledgeSource
+from hf_mner.knowledge.base import KnowledgeSource, check_values
 
 from .filling import Filling
 from .keys import example_keys
@@ -129,11 +129,7 @@ class Stored:
 
     def _ask(self, examples: list[MnerExample]) -> list[Any]:
         values = cast(KnowledgeSource, self.source)(examples)
-        if len(values) != len(examples):
-            raise ValueError(
-                f"{self.record.name} returned {len(values)} values for {len(examples)} examples; it must return one"
-                " for each."
-            )
+        check_values(values, examples, self.column, self.record.name)  # a wrong one must not be kept
         return values
 
     def _report(self, found: int, finished: int, total: int, by_others: int = 0) -> None:
