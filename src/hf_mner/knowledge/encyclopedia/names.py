@@ -46,7 +46,7 @@ def normalise_title(title: str) -> str:
             return " ".join(title.lower().split())
         folded = title
     else:
-        folded = drop_accents(unicodedata.normalize("NFKC", title))
+        folded = fold(title)
     joined = _APOSTROPHE.sub("", " ".join(folded.split()))  # long runs of spaces would take the square of their length
     if "." in joined:
         joined = _INITIALS.sub(r"\1", joined).replace(".", "")
@@ -59,6 +59,13 @@ def words_only(text: str) -> str:
     if text.isascii():
         return _NOT_A_WORD.sub(" ", text)
     return "".join(sign if sign.isalnum() or unicodedata.category(sign)[0] == "M" else " " for sign in text)
+
+
+def fold(text: str) -> str:
+    """Return a text in Unicode's compatible form and without accents; one that has nothing to fold as it is."""
+    if unicodedata.is_normalized("NFKD", text) and not _ACCENTS.search(text):
+        return unicodedata.normalize("NFC", text)
+    return drop_accents(unicodedata.normalize("NFKC", text))
 
 
 def drop_accents(text: str) -> str:
@@ -141,5 +148,5 @@ def is_abbreviation(short: str, long: str) -> bool:
 
 def content_words(text: str) -> set[str]:
     """Return the words of a text that are longer than two letters and no stop words, without case and accents."""
-    folded = text if text.isascii() else drop_accents(unicodedata.normalize("NFKC", text))
+    folded = text if text.isascii() else fold(text)
     return set(_CONTENT_WORD.findall(folded.casefold())) - STOP_WORDS
