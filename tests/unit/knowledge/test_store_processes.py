@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -196,6 +197,36 @@ def test_a_store_is_used_after_a_fork(store):
     source = Echo()
     assert Stored(source, store)([example(2)]) == ["answer 2"]
     assert not source.asked
+    store.check()
+
+
+@pytest.mark.parametrize("act", [lambda store: Stored(Echo(), store)([example(1), example(2)]), KnowledgeStore.close])
+def test_a_fork_while_another_thread_holds_the_store(store, act):
+    Stored(Echo(), store)([example(1)])
+    inside, done = threading.Event(), threading.Event()
+
+    def hold():
+        with store.reading():
+            inside.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert inside.wait(60)
+        if (child := os.fork()) == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)  # ends a child that waits for a thread it has not
+            try:
+                act(store)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        done.set()
+        thread.join()
+    assert Stored(Echo(), store)([example(1)]) == ["answer 1"]
     store.check()
 
 

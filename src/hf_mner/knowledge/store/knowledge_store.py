@@ -48,7 +48,7 @@ class KnowledgeStore:
         self.path = Path(path)
         self._connection: sqlite3.Connection | None = None
         self._inherited: list[sqlite3.Connection] = []
-        self._process, self._lock = os.getpid(), threading.RLock()
+        self._process, self._locks = os.getpid(), {os.getpid(): threading.RLock()}
         self._open(create)
 
     def __enter__(self) -> KnowledgeStore:
@@ -65,8 +65,9 @@ class KnowledgeStore:
 
     def close(self) -> None:
         """Close the file; a later use opens it again."""
-        with self._lock:
-            if self._connection is not None and self._process == os.getpid():
+        with self._own_lock():
+            self._after_fork()
+            if self._connection is not None:
                 self._connection.close()
             self._connection = None
 
@@ -164,7 +165,7 @@ class KnowledgeStore:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Hold the connection for statements that only read."""
-        with self._lock, readable_errors(self.path):
+        with self._own_lock(), readable_errors(self.path):
             yield self._open()
 
     @contextmanager
@@ -173,10 +174,18 @@ class KnowledgeStore:
         with self.reading() as connection, transaction(connection):
             yield connection
 
-    def _open(self, create: bool = True) -> sqlite3.Connection:
-        if self._process != os.getpid():  # after a fork: SQLite must neither use nor close the parent's connection
+    def _own_lock(self) -> threading.RLock:
+        """Return this process's lock; after a fork the parent's may be held by a thread that the child has not."""
+        return self._locks.setdefault(os.getpid(), threading.RLock())  # atomic: all threads get the same one
+
+    def _after_fork(self) -> None:
+        """Put the parent's connection aside, which SQLite must neither use nor close here; call it under the lock."""
+        if self._process != os.getpid():
             self._inherited += [self._connection] if self._connection else []
-            self._connection, self._process, self._lock = None, os.getpid(), threading.RLock()
+            self._connection, self._process, self._locks = None, os.getpid(), {os.getpid(): self._own_lock()}
+
+    def _open(self, create: bool = True) -> sqlite3.Connection:
+        self._after_fork()
         if self._connection is None:
             self._connection = connect(self.path, create)
         return self._connection
