@@ -1,7 +1,9 @@
 """`evaluate_model` says the same as the metrics applied by hand, for whole systems and for single stages."""
 
+import json
+
 import pytest
-from tiny import tiny_examples, tiny_processor, tiny_scanner
+from tiny import tiny_examples, tiny_image, tiny_processor, tiny_scanner
 
 from hf_mner import evaluate_model, recognize_entities
 from hf_mner.evaluation import spans_of
@@ -46,3 +48,29 @@ def test_a_data_set_gives_what_its_rows_give(model, processor):
     examples = [{"tokens": e["tokens"], "entities": e["entities"]} for e in tiny_examples() if e["entities"]]
     rows, dataset = (evaluate_model(model, processor, data) for data in (examples, Dataset.from_list(examples)))
     assert rows["entities"] == dataset["entities"]
+
+
+def test_sources_that_read_images_get_them(scanner_folder, tmp_path, monkeypatch):
+    from hf_mner.cli.evaluate import evaluate
+
+    class Captions:
+        column, needs_entities, reads = "caption", False, ("image",)
+        seen: list[bool] = []
+
+        def __call__(self, examples):
+            self.seen.extend(example.get("image") is not None for example in examples)
+            return ["a man"] * len(examples)
+
+    class Writing(Captions):
+        column, seen = "ocr", []
+
+    (tmp_path / "images").mkdir()
+    tiny_image(size=(8, 8)).save(tmp_path / "images" / "1.png")
+    (tmp_path / "test.txt").write_text("IMGID:1\nSteve\tB-PER\nKerr\tI-PER\n", encoding="utf-8")
+    opened = [Captions(), Writing()]
+    monkeypatch.setattr("hf_mner.knowledge.registry.open_sources", lambda *_: opened)
+    output = tmp_path / "scores.json"
+    evaluate(model=str(scanner_folder), dataset="folder", data_dir=tmp_path, source=["captions", "ocr"], output=output)
+    assert Captions.seen == [True]
+    assert Writing.seen == [], "the model does not read it"
+    assert json.loads(output.read_text())["knowledge"] == ["captions"]

@@ -109,6 +109,7 @@ def test_the_pipeline_runs_the_same_list_and_says_what_was_used(sources, scanner
         assert {(note["part"], note["source"]) for note in notes} >= {
             ("objects", "Detector"),
             ("objects", "RegionCaptioner"),
+            ("object_similarities", "RegionSimilarity"),
         }
     looked_up = [note for entity in live for note in entity["knowledge"]["sources"] if note["part"] == "encyclopedia"]
     assert all(note["revision"] == sources[2].identity["revision"] for note in looked_up)

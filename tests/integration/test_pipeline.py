@@ -300,6 +300,20 @@ def test_shown_knowledge_says_where_it_is_from(pipe):
     assert all(entity["knowledge"]["sources"] == [] for entity in unnamed)
 
 
+def test_the_article_of_a_mention_with_signs_is_named(pipe):
+    class Everything(Facts):
+        identity = {"source": "Facts", "model": "", "revision": "", "prompt": "", "settings": "{}"}
+
+        def __call__(self, examples):
+            return [[{**entry, "rule": "exact"} for entry in entries] for entries in super().__call__(examples)]
+
+    found = pipe("The fans of St. Louis , Steve  Kerr, and Oakland!", knowledge=Everything(), return_knowledge=True)
+    assert found
+    for entity in found:
+        (note,) = entity["knowledge"]["sources"]
+        assert note["rule"] == "exact", entity["word"]
+
+
 def test_a_source_that_nothing_reads_is_not_asked(pipe):
     class Writing(Captions):
         column = "ocr"

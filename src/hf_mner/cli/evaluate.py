@@ -40,6 +40,7 @@ def evaluate(
 ) -> None:
     """Score a checkpoint: entities, every stage, every type, seen and unseen, boxes."""
     from hf_mner.data.leakage import refuse_leakage
+    from hf_mner.knowledge.base import source_name, sources_read
     from hf_mner.knowledge.registry import describe_spec, open_sources
     from hf_mner.metrics import format_scores
 
@@ -54,13 +55,19 @@ def evaluate(
     specs = [] if is_text_only else specs
     with open_store(store) as kept:
         opened = open_sources(specs, data_dir, kept)
+        read, idle = sources_read(opened, pipe.processor.knowledge_parts())
+        for unread in idle:
+            typer.echo(f"{source_name(unread)} is not asked: the model does not read it.", err=True)
         scores = {
             "model": model or "embedded default",
             "dataset": dataset,
             "split": split,
             "reading": "conlleval",
-            "knowledge": [*names, *map(describe_spec, specs)],
-            **score(pipe, dataset, split, data_dir, names, opened, threshold, batch_size, granularity),
+            "knowledge": [
+                *names,
+                *(describe_spec(spec) for spec, asked in zip(specs, opened, strict=True) if asked in read),
+            ],
+            **score(pipe, dataset, split, data_dir, names, read, threshold, batch_size, granularity),
         }
     if unknown := sorted(set(scores.get("entities", {}).get("per_type", {})) - set(pipe.model.entity_types)):
         typer.echo(f"The model has no class {', '.join(unknown)}; those entities count as missed.", err=True)
@@ -99,12 +106,14 @@ def score(
     loaded = load_mner_dataset(dataset, data_dir, knowledge=knowledge, granularity=granularity)
     if split not in loaded:
         raise ValueError(f"`--split {split}` is not in {dataset}; it has {', '.join(loaded)}.")
+    is_seen = "image" in pipe.model.input_modalities
+    has_images = is_seen or any("image" in getattr(source, "reads", ("image",)) for source in sources)
     train = examples_of(loaded["train"]) if "train" in loaded else []
     forms = surface_forms([e["tokens"] for e in train], [spans_of(e) for e in train])
     scores = evaluate_model(
         pipe.model,
         pipe.processor,
-        examples_of(loaded[split], has_images="image" in pipe.model.input_modalities),
+        examples_of(loaded[split], has_images),
         training_entities=forms if train else None,
         sources=sources,
         threshold=threshold,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 
@@ -80,7 +80,7 @@ def add_knowledge(
     Args:
         examples: what every source gets.
         sources: applied in order, so that a later one can read what an earlier one wrote.
-        overwrite: also replace values that are there already.
+        overwrite: also replace values that are there already, but not by None.
 
     Raises:
         ValueError: if a source has a `column` that nothing reads or an incomplete `identity`, if it needs entities and
@@ -106,7 +106,7 @@ def knowledge_map(
 
     Args:
         sources: applied in order.
-        overwrite: also replace values that are there already.
+        overwrite: also replace values that are there already, but not by None.
 
     Raises:
         ValueError: here, if a source has a `column` that nothing reads; in the function, if it gets one example and
@@ -169,6 +169,28 @@ def check_source(source: KnowledgeSource) -> None:
         )
 
 
+def sources_read(
+    sources: Sequence[KnowledgeSource], parts: Collection[str]
+) -> tuple[list[KnowledgeSource], list[KnowledgeSource]]:
+    """Divide sources into those whose knowledge is read, by a model or by another such source, and the idle ones.
+
+    A source without `reads` may read whatever the sources before it found.
+
+    Args:
+        sources: in the order in which they are asked.
+        parts: the parts of knowledge that a model reads; those who read `objects` also read their similarities.
+    """
+    wanted = set(parts)
+    kept: list[KnowledgeSource] = []
+    idle: list[KnowledgeSource] = []
+    for source in reversed(sources):
+        is_read = ("objects" if source.column == ENTITY_COLUMN else source.column) in wanted
+        (kept if is_read else idle).append(source)
+        if is_read:
+            wanted |= set(getattr(source, "reads", COLUMNS))
+    return kept[::-1], idle[::-1]
+
+
 def source_lacks(source: KnowledgeSource, example: MnerExample) -> bool:
     """Tell whether an example waits for the source's value, see `KnowledgeSource`."""
     lacks = getattr(source, "lacks", None)
@@ -203,10 +225,16 @@ def _fill(examples: list[MnerExample], source: KnowledgeSource, overwrite: bool)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     check_values(values, pending, source.column, name)
+    begins_the_part = getattr(source, "lacks", None) is None
     for example, value in zip(pending, values, strict=True):
+        knowledge = cast(dict, example["knowledge"])
+        if value is None and knowledge.get(source.column) is not None:
+            continue  # to know nothing replaces nothing
         _write(example, source.column, value)
+        if begins_the_part and knowledge.get("sources"):
+            knowledge["sources"] = [note for note in knowledge["sources"] if note["part"] != source.column]
         if identity is not None and value is not None:
-            _note(cast(Knowledge, example["knowledge"]), source.column, identity)
+            _note(cast(Knowledge, knowledge), source.column, identity)
 
 
 def check_values(values: Any, examples: Sequence[MnerExample], column: str, name: str) -> None:

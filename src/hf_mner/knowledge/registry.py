@@ -182,6 +182,8 @@ def resolve(files: Any, data_dir: str | Path | None) -> Any:
     Raises:
         FileNotFoundError: if they are in neither.
     """
+    if not isinstance(files, str | Path | list | tuple):
+        raise ValueError(f"{files!r} is no file; give a path, or a list of paths.")
     if not isinstance(files, str | Path):
         return [resolve(file, data_dir) for file in files]
     if Path(files).exists() or Path(f"{files}.building").exists():

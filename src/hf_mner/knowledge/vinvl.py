@@ -30,7 +30,7 @@ class VinvlObjects(PickledUnopened):
     A file's boxes are in pixels of the image that the detector saw. They are scaled to the example's `image_size`
     where that is known and of another size. An id without detections gives None; they are counted in one warning.
 
-    As its values depend on the example's id, and looking them up is cheap, it names no `reads`: a store leaves it out.
+    As its values depend on the example's id, and looking them up is cheap, a store does not take it.
 
     Args:
         path: a folder of files `<id>.npz` or `<id>.jpg.npz`, see `read_vinvl`; or a `.tsv` file, see `read_tsv_row`.
@@ -47,6 +47,7 @@ class VinvlObjects(PickledUnopened):
     """
 
     column = "objects"
+    reads = ("id",)
     needs_entities = False
     before_use: ClassVar[Mapping[str, Any]] = {"_has_warned": False}
     digest = "_digest"

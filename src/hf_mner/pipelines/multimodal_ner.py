@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from numbers import Real
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch.utils.data import DataLoader
 from transformers import AutoModelForTokenClassification, Pipeline
@@ -17,7 +17,7 @@ from transformers.utils import logging
 from hf_mner.data.alignment import Word, join_words, split_words
 from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import Entity, Knowledge, MnerExample, check_knowledge
-from hf_mner.knowledge.base import ENTITY_COLUMN, TEXT_PARTS, KnowledgeSource, source_name
+from hf_mner.knowledge.base import KnowledgeSource, source_name, sources_read
 from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import has_words
 from hf_mner.models.base.recognition import recognize_entities
@@ -191,7 +191,11 @@ class MultimodalNerPipeline(Pipeline):
         cache: EncodingCache | None = None,
     ) -> list[tuple[Post, MnerExample]]:
         """Recognise the entities of a batch; a text without words has none."""
-        sources = self.sources_read(sources)
+        sources, idle = sources_read(sources, self.processor.knowledge_parts())
+        for source in idle:
+            logger.warning_once(
+                f"{source_name(source)} is not asked: {type(self.model).__name__} reads {self.parts_read()}."
+            )
         self.warn_of_unread_images(batch, sources)
         self.warn_of_unread_knowledge(batch)
         readable = [post.example for post in batch if has_words(post.example["tokens"])]
@@ -208,24 +212,6 @@ class MultimodalNerPipeline(Pipeline):
         )
         empty: MnerExample = {"entities": []}
         return [(post, next(found) if has_words(post.example["tokens"]) else empty) for post in batch]
-
-    def sources_read(self, sources: Sequence[KnowledgeSource]) -> list[KnowledgeSource]:
-        """Return the sources whose knowledge the model reads, or another such source; the others are not asked.
-
-        A source without `reads` may read whatever the sources before it found.
-        """
-        wanted = set(self.processor.knowledge_parts())
-        kept: list[KnowledgeSource] = []
-        for source in reversed(sources):
-            column = "objects" if source.column == ENTITY_COLUMN else source.column
-            if column in wanted:
-                kept.append(source)
-                wanted |= set(getattr(source, "reads", Knowledge.__annotations__))
-            else:
-                logger.warning_once(
-                    f"{source_name(source)} is not asked: {type(self.model).__name__} reads {self.parts_read()}."
-                )
-        return kept[::-1]
 
     def warn_of_unread_images(self, batch: list[Post], sources: Sequence[KnowledgeSource]) -> None:
         """Say once that images pass by: the model reads text, and nothing was given that turns images into text."""
@@ -261,7 +247,13 @@ class MultimodalNerPipeline(Pipeline):
         """Give the entities of one post their characters."""
         post, example = output
         knowledge = example.get("knowledge") or Knowledge()
-        entities = [to_entity(post, entity, knowledge, return_knowledge) for entity in example["entities"]]
+        entities = [to_entity(post, entity) for entity in example["entities"]]
+        if return_knowledge:
+            for found, entity in zip(entities, example["entities"], strict=True):
+                shown: dict[str, Any] = cast(dict, entity).get("shown", {})
+                mention = " ".join(word.text for word in post.words[entity["start"] : entity["end"]])
+                notes = origins(knowledge, self.processor.parts_shown(shown), mention)
+                found["knowledge"] = {**shown, "sources": notes} if shown else {}
         return sorted(entities, key=lambda entity: entity["start"])
 
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
@@ -352,14 +344,12 @@ def is_words(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str) and all(isinstance(word, str) for word in value)
 
 
-def to_entity(post: Post, entity: Mapping[str, Any], knowledge: Knowledge, return_knowledge: bool) -> Entity:
+def to_entity(post: Post, entity: Mapping[str, Any]) -> Entity:
     """Turn an entity of words into one of characters, in the schema that leaves the package.
 
     Args:
         post: where it was found.
         entity: with word indices, see `recognize_entities`.
-        knowledge: of the post, after all sources were asked.
-        return_knowledge: say what the model was shown, and where that is from.
     """
     start, end = post.words[entity["start"]].start, post.words[entity["end"] - 1].end
     result: Entity = {
@@ -373,25 +363,21 @@ def to_entity(post: Post, entity: Mapping[str, Any], knowledge: Knowledge, retur
             for item in entity["boxes"]
         ],
     }
-    if return_knowledge:
-        shown = entity.get("shown", {})
-        result["knowledge"] = {**shown, "sources": origins(knowledge, set(shown), result["word"])} if shown else {}
     return result
 
 
-def origins(knowledge: Knowledge, shown: set[str], mention: str) -> list[dict[str, Any]]:
+def origins(knowledge: Knowledge, parts: set[str], mention: str) -> list[dict[str, Any]]:
     """Return where the knowledge is from that an entity's model was shown.
 
     Args:
         knowledge: of the post, with the notes of the sources that filled it in.
-        shown: the parts that were shown. One text stands for all texts that went into it (MMAVK's `"auxiliary"`).
-        mention: the entity as written; the article that was found for it is named.
+        parts: the parts that were shown.
+        mention: the entity's words; the article that was found for it is named.
 
     Returns:
         `{"part", "source", "model", "revision", "prompt"}` for each source; that of an encyclopedia also has the
         article's `title`, the `rule` that led to it, and `record`, where the article is from.
     """
-    parts = shown | set(TEXT_PARTS) if "auxiliary" in shown else shown
     notes: list[dict[str, Any]] = [dict(note) for note in knowledge.get("sources") or () if note["part"] in parts]
     for note in notes:
         if note["part"] == "encyclopedia":

@@ -248,3 +248,45 @@ def test_similarities_of_objects_belong_to_the_entities():
     assert "object_similarities" not in rows[0]["entities"][0]
     mapped = datasets.Dataset.from_list(rows[:1]).map(knowledge_map([Similarities()]), batched=True)
     assert mapped[0]["entities"][0]["object_similarities"] == [0.5]
+
+
+def test_who_replaces_a_part_is_noted_alone():
+    class Other(Known):
+        identity = identity("Other")
+
+    (row, *_) = add_knowledge(examples(), [Known()])
+    (row,) = add_knowledge([row], [Other("newer")], overwrite=True)
+    assert (row["knowledge"]["caption"], [note["source"] for note in row["knowledge"]["sources"]]) == (
+        "newer 1",
+        ["Other"],
+    )
+
+
+def test_to_know_nothing_replaces_nothing():
+    class Silent(Known):
+        def __call__(self, examples):
+            return [None] * len(examples)
+
+    (row, *_) = add_knowledge(examples(), [Known()])
+    assert add_knowledge([row], [Silent()], overwrite=True)[0]["knowledge"] == row["knowledge"]
+
+
+def test_idle_sources_are_told_from_those_that_are_read():
+    from hf_mner.knowledge.base import sources_read
+
+    class Objects:
+        column, needs_entities, reads = "objects", False, ("image",)
+
+    class Weighed(Similarities):
+        reads = ("image", "entities", "objects")
+
+    class FromCaption(Echo):
+        reads = ("caption",)
+
+    caption, objects, weighed, mentions = Known(), Objects(), Weighed(), Mentions()
+    caption.reads = ()
+    assert sources_read([objects, weighed, caption], {"objects"}) == ([objects, weighed], [caption])
+    assert sources_read([caption, objects], {"encyclopedia"}) == ([], [caption, objects])
+    derived = FromCaption()
+    assert sources_read([caption, objects, derived], {"auxiliary"}) == ([caption, derived], [objects])
+    assert sources_read([caption, mentions], {"encyclopedia"}) == ([caption, mentions], []), "it may read anything"

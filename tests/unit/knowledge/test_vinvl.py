@@ -11,6 +11,7 @@ import pytest
 
 from hf_mner.data.schema import check_knowledge
 from hf_mner.knowledge import KnowledgeSource, add_knowledge
+from hf_mner.knowledge.store import describe_source
 from hf_mner.knowledge.vinvl import VinvlObjects
 from hf_mner.knowledge.vinvl_files import index_tsv, read_tsv_row, read_vinvl
 
@@ -96,7 +97,8 @@ def test_as_a_knowledge_source(path):
     (row,) = add_knowledge([{"id": "7", "tokens": ["a"]}], [source])
     (note,) = row["knowledge"]["sources"]
     assert (note["source"], note["model"]) == ("VinvlObjects", path.name)
-    assert not hasattr(source, "reads"), "its answer depends on the id, which no store knows"
+    with pytest.raises(ValueError, match="id"):  # its answer depends on the id, which no store knows
+        describe_source(source)
     assert VinvlObjects(path, max_objects=1).identity != source.identity == VinvlObjects(path).identity
 
 

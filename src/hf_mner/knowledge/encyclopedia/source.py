@@ -79,6 +79,8 @@ class Encyclopedia:
     def __init__(
         self, index: str | Path | EncyclopediaIndex, rules: Collection[Rule] = RULES, cache_size: int = 20_000
     ):
+        if isinstance(rules, str):
+            raise ValueError(f"`rules` is {rules!r}; give a list, e.g. [{rules!r}].")
         if unknown := [rule for rule in rules if rule not in RULES]:
             raise ValueError(f"`rules` holds {unknown[0]!r}; choose of {', '.join(RULES)}.")
         self._index = index if isinstance(index, EncyclopediaIndex) else EncyclopediaIndex(index)

@@ -47,6 +47,14 @@ class MnerProcessor(ProcessorMixin):
         """Name the parts of `example["knowledge"]` that are read."""
         raise NotImplementedError
 
+    def parts_shown(self, shown: Mapping[str, Any]) -> set[str]:
+        """Name the parts of knowledge that went into what an entity's model was shown.
+
+        Args:
+            shown: see `rows`.
+        """
+        return {*shown, "object_similarities"} if "objects" in shown else set(shown)
+
     def rows(
         self, examples: Sequence[MnerExample], stage: str, label2id: Mapping[str, int] | None = None
     ) -> list[Row]:

@@ -126,6 +126,10 @@ class MmavkProcessor(MnerProcessor):
             return set()
         return {"similarity", *(["objects"] if self.fusion == "prefix" else self.knowledge)}
 
+    def parts_shown(self, shown: Mapping[str, Any]) -> set[str]:
+        """Name the parts that are read: all texts are shown as one, and the similarity weighs it."""
+        return self.knowledge_parts() if shown else set()
+
     def pad_values(self) -> dict[str, int | float]:
         """Name the model's fields and their padding."""
         return {
