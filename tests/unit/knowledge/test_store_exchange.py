@@ -1,6 +1,7 @@
 """Export from a store and import into one."""
 
 import json
+import pickle
 
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from hf_mner.knowledge.store import (
     Imported,
     KnowledgeStore,
     Stored,
+    describe_source,
     export_rows,
     fill_store,
     find_source,
@@ -97,6 +99,30 @@ def test_what_reads_other_knowledge_is_exported_by_itself(store):
         values = {row["id"]: row["value"] for row in export_rows(store, find_source(store, name), examples)}
         expected = {row["id"]: row["knowledge"].get(part) for row in filled}
         assert values == {identifier: value for identifier, value in expected.items() if value is not None}
+
+
+def test_records_read_back_what_their_sources_filled_in(store):
+    examples = [example(number) for number in range(4)]
+    sources = [Objects(), Captions(), Summary()]
+    filled = fill_store([Stored(source, store) for source in sources], examples)
+    assert filled[0]["knowledge"]["objects"][0]["caption"] == "a hat"
+    held = [Stored(items.source, store, compute=False) for items in store.sources()]
+    assert add_knowledge(examples, held) == filled
+    assert add_knowledge(filled, held) == filled
+    assert add_knowledge(examples, held, overwrite=True) == filled
+    assert [row["knowledge"] for row in add_knowledge(examples, pickle.loads(pickle.dumps(held)))] == [
+        row["knowledge"] for row in filled
+    ]
+
+
+@pytest.mark.parametrize("captions", [Captions(), describe_source(Captions())])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_a_store_cannot_complete_stays_as_it_is(store, captions, overwrite):
+    rows = add_knowledge([example(number) for number in range(3)], [Objects()])
+    read = add_knowledge(rows, [Stored(captions, store, compute=False)], overwrite)
+    assert [row["knowledge"].get("objects") for row in read] == [row["knowledge"].get("objects") for row in rows]
+    if not overwrite:
+        assert read == rows
 
 
 def test_a_data_set_is_exported(store):

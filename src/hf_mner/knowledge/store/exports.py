@@ -75,8 +75,8 @@ def export_rows(
 def add_earlier(store: KnowledgeStore, source: SourceRecord, examples: Sequence[MnerExample]) -> Sequence[MnerExample]:
     """Return the examples with the knowledge that the source read, from sources that were stored before it.
 
-    Where two of them fill the same column, the first counts, and then those that complete it (that read their own
-    column, as captions of regions read the objects).
+    Where two of them fill the same column, the first counts, and then those that complete it, see
+    `SourceRecord.completes`.
     """
     for items in store.sources():
         earlier = items.source
@@ -91,6 +91,6 @@ def add_earlier(store: KnowledgeStore, source: SourceRecord, examples: Sequence[
 
 def _with_value(example: MnerExample, source: SourceRecord, value: Any) -> MnerExample:
     knowledge: dict[str, Any] = dict(example.get("knowledge") or {})
-    if value is not None and (knowledge.get(source.column) is None or source.column in source.reads):
+    if value is not None and (knowledge.get(source.column) is None or source.completes):
         knowledge[source.column] = value
     return {**example, "knowledge": cast(Knowledge, knowledge)}

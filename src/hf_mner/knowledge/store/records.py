@@ -26,6 +26,14 @@ class SourceRecord(NamedTuple):
         """How error texts and logs call it."""
         return f"{self.identity['source']} (column {self.column!r})"
 
+    @property
+    def completes(self) -> bool:
+        """Whether it completes what another source wrote, as captions of regions do: it reads its own column.
+
+        Its answers stand over a value that is there, where those of other sources fill what is None.
+        """
+        return self.column in self.reads
+
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> SourceRecord:
         """Read a row of the table of sources."""

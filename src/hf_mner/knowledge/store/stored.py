@@ -46,7 +46,7 @@ class Stored:
             `SourceRecord` (`KnowledgeStore.sources()` has them) together with `compute=False`.
         store: where the answers are kept.
         batch_size: distinct items that the source gets at once, and the most that can be lost.
-        compute: False gives None where the store has no answer.
+        compute: False gives None where the store has no answer, and the part as it is if the source completes one.
         on_progress: called at the begin and after each batch.
 
     Raises:
@@ -72,7 +72,17 @@ class Stored:
         self.compute, self.on_progress = compute, on_progress
         self.column, self.needs_entities = self.record.column, self.record.needs_entities
         self.identity, self.reads = self.record.identity, self.record.reads
-        self.lacks: Callable[[MnerExample], bool] | None = getattr(source, "lacks", None)
+
+    @property
+    def lacks(self) -> Callable[[MnerExample], bool] | None:
+        """What tells whether an example waits for this source, see `KnowledgeSource`; None for the rule of columns.
+
+        A source that completes a part and computes nothing is waited for where the store has its answer. Asked about
+        any other example, it would put None in the place of what is there.
+        """
+        if self.record.completes and not self.compute:
+            return self._is_held
+        return getattr(self.source, "lacks", None)
 
     def __call__(self, examples: Sequence[MnerExample]) -> list[Any]:
         """Return the answer for each example, from the store or computed and stored.
@@ -93,7 +103,16 @@ class Stored:
             if lacking:
                 self._fill(lacking, len(known))
                 known |= self.store.get_many(lacking)
-        return [copy.deepcopy(known.get(key)) for key in keys]
+        answers = [copy.deepcopy(known.get(key)) for key in keys]
+        if self.record.completes and not self.compute:
+            pairs = zip(answers, examples, strict=True)
+            return [_own_value(example, self.column) if answer is None else answer for answer, example in pairs]
+        return answers
+
+    def _is_held(self, example: MnerExample) -> bool:
+        """Tell whether the store has an answer other than None."""
+        (key,) = example_keys(self.store, self.record, [example])
+        return self.store.get_many([key]).get(key) is not None
 
     def _fill(self, lacking: dict[bytes, MnerExample], found: int) -> None:
         """Compute what is lacking; first all that is free, then what other processes left."""
@@ -135,3 +154,7 @@ class Stored:
     def _report(self, found: int, finished: int, total: int, by_others: int = 0) -> None:
         if self.on_progress is not None:
             self.on_progress(Progress(found, finished, total, by_others))
+
+
+def _own_value(example: MnerExample, column: str) -> Any:
+    return (example.get("knowledge") or {}).get(column)
