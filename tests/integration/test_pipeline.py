@@ -340,13 +340,15 @@ def test_knowledge_of_all_posts(pipe):
 
 
 def test_what_is_no_knowledge_source_is_refused(pipe):
-    with pytest.raises(ValueError, match="`knowledge` holds 'captions', which is no knowledge source"):
+    with pytest.raises(ValueError, match="`knowledge`: 'captions' is no knowledge source; .* `hf_mner.open_sources"):
         pipe(TEXT, knowledge=["captions"])
 
 
 @pytest.mark.parametrize("as_list", [True, False])
 def test_the_class_of_a_source_is_refused(pipe, as_list):
-    with pytest.raises(ValueError, match=r"`knowledge` holds the class ClipSimilarity; construct it: `ClipS"):
+    with pytest.raises(
+        ValueError, match=r"`knowledge`: <class '.*ClipSimilarity'> is no knowledge source; expected an object"
+    ):
         pipe(TEXT, knowledge=[hf_mner.ClipSimilarity] if as_list else hf_mner.ClipSimilarity)
 
 

@@ -17,7 +17,7 @@ from transformers.utils import logging
 from hf_mner.data.alignment import Word, join_words, split_words
 from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import Entity, Knowledge, MnerExample, check_knowledge
-from hf_mner.knowledge.base import KnowledgeSource, source_name, sources_read
+from hf_mner.knowledge.base import KnowledgeSource, check_source, source_name, sources_read
 from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import has_words
 from hf_mner.models.base.recognition import recognize_entities
@@ -275,15 +275,13 @@ def check_sources(knowledge: KnowledgeSource | Sequence[KnowledgeSource]) -> lis
     """Return the sources as a list; what is no source is an error."""
     sources: list[Any] = list(knowledge) if isinstance(knowledge, list | tuple) else [knowledge]
     for source in sources:
-        if isinstance(source, type):
-            name = source.__name__
-            raise ValueError(f"`knowledge` holds the class {name}; construct it: `{name}(...)`.")
-        if not (callable(source) and hasattr(source, "column") and hasattr(source, "needs_entities")):
+        try:
+            check_source(source)
+        except ValueError as error:
             raise ValueError(
-                f"`knowledge` holds {source!r}, which is no knowledge source; pass sources such as"
-                " `Encyclopedia.from_files(path)`, `hf_mner.open_sources([...])` of names, or a mapping such as"
-                " `{'caption': 'a man in a suit'}`."
-            )
+                f"`knowledge`: {error} `hf_mner.open_sources([...])` makes sources of names; a mapping such as"
+                " `{'caption': 'a man in a suit'}` is knowledge itself."
+            ) from error
     return sources
 
 
