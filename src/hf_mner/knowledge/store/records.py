@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from hf_mner.data.schema import Knowledge, MnerExample
-from hf_mner.knowledge.base import ENTITY_COLUMN, KnowledgeSource, SourceIdentity, source_name
+from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.base import COLUMNS, ENTITY_COLUMN, KnowledgeSource, SourceIdentity, source_name
 
-COLUMNS = tuple(name for name in Knowledge.__annotations__ if name != "sources")
-PARTS = ("image", "tokens", "entities", *COLUMNS)
+PARTS = ("image", "tokens", "entities", *(column for column in COLUMNS if column != ENTITY_COLUMN))  # what they read
 
 
 class SourceRecord(NamedTuple):
@@ -101,11 +100,10 @@ def check_part(part: str, name: str = "part") -> None:
     Raises:
         ValueError: naming the parts that there are.
     """
-    known = (*COLUMNS, ENTITY_COLUMN)
-    if part not in known:
-        meant = get_close_matches(part, known, n=1)
+    if part not in COLUMNS:
+        meant = get_close_matches(part, COLUMNS, n=1)
         hint = f" Did you mean {meant[0]!r}?" if meant else ""
-        raise ValueError(f"`{name}` is {part!r}; expected one of {', '.join(known)}.{hint}")
+        raise ValueError(f"`{name}` is {part!r}; expected one of {', '.join(COLUMNS)}.{hint}")
 
 
 def missing_parts(reads: Iterable[str], example: MnerExample) -> list[str]:
