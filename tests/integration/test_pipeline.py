@@ -512,5 +512,5 @@ def test_the_error_of_one_post_among_many_says_which(pipe):
 
 
 def test_a_path_is_no_knowledge_source(pipe):
-    with pytest.raises(ValueError, match=r"`knowledge` holds 'entities.jsonl', which is no knowledge source; pass"):
+    with pytest.raises(ValueError, match=r"`knowledge`: 'entities.jsonl' is no knowledge source; expected"):
         pipe(TEXT, knowledge="entities.jsonl")
