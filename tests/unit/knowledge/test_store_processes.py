@@ -230,6 +230,25 @@ def test_a_fork_while_another_thread_holds_the_store(store, act):
     store.check()
 
 
+def test_a_fork_waits_until_no_thread_is_inside_the_file(store):
+    inside, left = threading.Event(), threading.Event()
+
+    def use():
+        with store.reading():
+            inside.set()
+            time.sleep(0.2)
+            left.set()
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    assert inside.wait(60)
+    if (child := os.fork()) == 0:
+        os._exit(0 if left.is_set() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    thread.join()
+    assert store.sources() == []
+
+
 def test_a_process_is_told_from_a_later_one_with_its_number():
     own = mark_process()
     assert not is_stopped(own, seen=0.0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .files import connect, readable_errors, transaction
+from .forks import watch
 from .records import SourceRecord
 from .rows import encode_values, insert_items, insert_source, marks, slices
 
@@ -32,7 +33,8 @@ class StoredItems(NamedTuple):
 class KnowledgeStore:
     """Values of knowledge sources on disk, found by content.
 
-    It can be pickled and used after a fork; each process opens the file for itself. Threads take turns.
+    It can be pickled and used after a fork; each process opens the file for itself. Threads take turns, and a
+    fork waits for the one whose turn it is, at most `forks.WAIT_S`.
 
     Args:
         path: the file, by custom `*.sqlite`.
@@ -49,7 +51,9 @@ class KnowledgeStore:
         self._connection: sqlite3.Connection | None = None
         self._inherited: list[sqlite3.Connection] = []
         self._process, self._locks = os.getpid(), {os.getpid(): threading.RLock()}
-        self._open(create)
+        watch(self)
+        with self.own_lock():
+            self._open(create)
 
     def __enter__(self) -> KnowledgeStore:
         """Return the open store."""
@@ -65,7 +69,7 @@ class KnowledgeStore:
 
     def close(self) -> None:
         """Close the file; a later use opens it again."""
-        with self._own_lock():
+        with self.own_lock():
             self._after_fork()
             if self._connection is not None:
                 self._connection.close()
@@ -162,10 +166,14 @@ class KnowledgeStore:
             if answer != "ok":
                 raise sqlite3.DatabaseError(answer)
 
+    def own_lock(self) -> threading.RLock:
+        """Return this process's lock; after a fork the parent's may be held by a thread that the child has not."""
+        return self._locks.setdefault(os.getpid(), threading.RLock())  # atomic: all threads get the same one
+
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Hold the connection for statements that only read."""
-        with self._own_lock(), readable_errors(self.path):
+        with self.own_lock(), readable_errors(self.path):
             yield self._open()
 
     @contextmanager
@@ -174,15 +182,11 @@ class KnowledgeStore:
         with self.reading() as connection, transaction(connection):
             yield connection
 
-    def _own_lock(self) -> threading.RLock:
-        """Return this process's lock; after a fork the parent's may be held by a thread that the child has not."""
-        return self._locks.setdefault(os.getpid(), threading.RLock())  # atomic: all threads get the same one
-
     def _after_fork(self) -> None:
         """Put the parent's connection aside, which SQLite must neither use nor close here; call it under the lock."""
         if self._process != os.getpid():
             self._inherited += [self._connection] if self._connection else []
-            self._connection, self._process, self._locks = None, os.getpid(), {os.getpid(): self._own_lock()}
+            self._connection, self._process, self._locks = None, os.getpid(), {os.getpid(): self.own_lock()}
 
     def _open(self, create: bool = True) -> sqlite3.Connection:
         self._after_fork()
