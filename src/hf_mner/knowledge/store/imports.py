@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hf_mner.data.schema import MnerExample
-from hf_mner.knowledge.base import ENTITY_COLUMN, SourceIdentity
+from hf_mner.knowledge.base import SourceIdentity
 
 from .keys import example_keys
 from .knowledge_store import KnowledgeStore
-from .records import SourceRecord, check_part, find_remedy, make_record, missing_parts
+from .records import SourceRecord, check_part, find_remedy, make_record, missing_parts, own_value
 from .row_files import ROW_FIELDS
 
 
@@ -85,7 +85,7 @@ def import_column(store: KnowledgeStore, source: SourceRecord, examples: Sequenc
     Raises:
         ValueError: if no example has a value that can be stored.
     """
-    values = [(example, _own_value(example, source.column)) for example in examples]
+    values = [(example, own_value(example, source.column)) for example in examples]
     new, held, left_out = _put(store, source, values)
     return _check_some(Imported(new, held, dict(left_out), unknown_ids=0))
 
@@ -116,13 +116,6 @@ def _check_some(imported: Imported) -> Imported:
             " Name the data that the values were made for."
         )
     return imported
-
-
-def _own_value(example: MnerExample, column: str) -> Any:
-    if column != ENTITY_COLUMN:
-        return (example.get("knowledge") or {}).get(column)
-    values = [entity.get(ENTITY_COLUMN) for entity in example.get("entities") or ()]
-    return values if values and None not in values else None
 
 
 def _read_source(row: Mapping[str, Any]) -> SourceRecord:

@@ -112,6 +112,14 @@ def missing_parts(reads: Iterable[str], example: MnerExample) -> list[str]:
     return [name for name in reads if (knowledge if name in COLUMNS else example).get(name) is None]
 
 
+def own_value(example: MnerExample, column: str) -> Any:
+    """Return what an example has of a column; None if it, or an entity of it, has nothing."""
+    if column != ENTITY_COLUMN:
+        return (example.get("knowledge") or {}).get(column)
+    values = [entity.get(ENTITY_COLUMN) for entity in example.get("entities") or ()]
+    return values if values and None not in values else None
+
+
 def find_remedy(part: str) -> str:
     """Return what to do about posts that lack a part."""
     remedies = {

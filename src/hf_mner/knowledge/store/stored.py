@@ -14,7 +14,7 @@ from hf_mner.knowledge.base import KnowledgeSource, check_values
 from .filling import Filling
 from .keys import example_keys
 from .knowledge_store import KnowledgeStore
-from .records import SourceRecord, describe_source
+from .records import SourceRecord, describe_source, own_value
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Stored:
         answers = [copy.deepcopy(known.get(key)) for key in keys]
         if self.record.completes and not self.compute:
             pairs = zip(answers, examples, strict=True)
-            return [_own_value(example, self.column) if answer is None else answer for answer, example in pairs]
+            return [own_value(example, self.column) if answer is None else answer for answer, example in pairs]
         return answers
 
     def _is_held(self, example: MnerExample) -> bool:
@@ -154,7 +154,3 @@ class Stored:
     def _report(self, found: int, finished: int, total: int, by_others: int = 0) -> None:
         if self.on_progress is not None:
             self.on_progress(Progress(found, finished, total, by_others))
-
-
-def _own_value(example: MnerExample, column: str) -> Any:
-    return (example.get("knowledge") or {}).get(column)
