@@ -45,27 +45,10 @@ def read_source_specs(names: list[str], file: Path | None) -> list[Any]:
         ValueError: if one is not YAML, or a name or setting is unknown.
         FileNotFoundError: if the file is missing.
     """
-    import yaml
-
     from hf_mner.knowledge import registry
 
-    for name in names:
-        try:
-            yaml.safe_load(name)
-        except yaml.YAMLError as error:
-            raise ValueError(
-                f"`--source {name}` is not YAML ({one_line(error)}); expected a name such as 'ocr', 'captions: MODEL'"
-                " or '{captions: {model: MODEL}}'."
-            ) from error
     if file is not None:
         check_file(file, "--sources", "a YAML file with a list of sources")
-        try:
-            yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"`--sources {file}` is not YAML ({one_line(error)}); expected a list of sources, such as"
-                " '- captions: MODEL', or a recipe with `sources`."
-            ) from error
     return registry.read_specs(names, file)
 
 
@@ -82,11 +65,6 @@ def check_file(path: Path, option: str, expected: str) -> None:
         raise FileNotFoundError(
             f"`{option}` is '{path}', which does not exist; expected {expected}. Correct the path."
         )
-
-
-def one_line(error: Exception) -> str:
-    """Return the text of an error without line breaks."""
-    return " ".join(str(error).split())
 
 
 @contextmanager

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from datasets import Features
 
 
+TEXT_PARTS = ("caption", "auxiliary", "ocr")  # the parts of knowledge that are one text about the image or the post
+
+
 class EntityAnnotation(TypedDict):
     """A gold entity: word indices (`end` exclusive), type, and its boxes in pixels (`[]` = not in the image).
 
@@ -127,7 +130,7 @@ def check_knowledge(knowledge: Mapping[str, Any], image_size: Sequence[int] | No
     known = Knowledge.__annotations__
     if unknown := sorted(set(knowledge) - set(known)):
         raise ValueError(f"`knowledge` has parts that nothing reads: {unknown}; known parts: {', '.join(known)}.")
-    for name in ("caption", "auxiliary", "ocr"):
+    for name in TEXT_PARTS:
         if not isinstance(knowledge.get(name), str | None):
             raise ValueError(f"`knowledge['{name}']` is {knowledge[name]!r}; expected a text or None.")
     check_similarity(knowledge.get("similarity"))

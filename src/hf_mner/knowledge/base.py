@@ -9,8 +9,6 @@ from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 from hf_mner.data.schema import EntityAnnotation, Knowledge, MnerExample, Provenance, check_knowledge
 
 ENTITY_COLUMN = "object_similarities"  # the one column that belongs to an entity and not to the example's knowledge
-TEXT_PARTS = ("caption", "auxiliary", "ocr")  # the parts of knowledge that are one text about the image or the post
-
 COLUMNS = (*(part for part in Knowledge.__annotations__ if part != "sources"), ENTITY_COLUMN)  # what sources can fill
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hf_mner.data.schema import MnerExample, ObjectKnowledge
-from hf_mner.knowledge.detections import as_objects, copied
-from hf_mner.knowledge.image_text_models import once_per_image
-from hf_mner.knowledge.model_source import ModelSource, check_fraction, check_positive
+from hf_mner.data.schema import ObjectKnowledge
+from hf_mner.knowledge.detections import as_objects
+from hf_mner.knowledge.object_source import ObjectSource
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel
 
 
-class ImageClassifier(ModelSource):
+class ImageClassifier(ObjectSource):
     """A knowledge source: the most probable classes of each example's image, as objects that fill it.
 
     It serves where no detector is at hand; a grounded entity can only get the whole image from it. Of a class's names
@@ -38,9 +36,6 @@ class ImageClassifier(ModelSource):
             `revision` does not fit `model`.
     """
 
-    column = "objects"
-    reads = ("image",)
-
     def __init__(
         self,
         model: str | PreTrainedModel = "google/mobilenet_v2_1.0_224",
@@ -52,21 +47,9 @@ class ImageClassifier(ModelSource):
         dtype: str = "auto",
         revision: str | None = None,
     ):
-        super().__init__(model, revision, batch_size, device, dtype, processor=processor)
-        check_positive(max_objects=max_objects)
-        check_fraction(threshold=threshold)
-        self.threshold, self.max_objects = threshold, max_objects
-        self._processor: Any = processor
+        super().__init__(model, processor, threshold, max_objects, batch_size, device, dtype, revision)
 
-    def __call__(self, examples: Sequence[MnerExample]) -> list[list[ObjectKnowledge] | None]:
-        """Return the classes of each example's image, `[]` where none is probable, None without an image.
-
-        Raises:
-            ValueError: if an image is of another type or cannot be decoded, see `rgb_image`.
-        """
-        return [copied(objects) for objects in once_per_image(examples, self.batch_size, self._classify)]
-
-    def _classify(self, images: list[Image.Image]) -> list[list[ObjectKnowledge]]:
+    def _see(self, images: list[Image.Image]) -> list[list[ObjectKnowledge]]:
         import torch
 
         self._load()
@@ -91,6 +74,3 @@ class ImageClassifier(ModelSource):
             self._model, self._processor = self._open(
                 AutoModelForImageClassification, AutoImageProcessor.from_pretrained
             )
-
-    def _settings(self) -> dict[str, Any]:
-        return {**super()._settings(), "threshold": self.threshold, "max_objects": self.max_objects}

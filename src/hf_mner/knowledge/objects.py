@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hf_mner.data.schema import MnerExample, ObjectKnowledge
-from hf_mner.knowledge.detections import as_objects, copied
-from hf_mner.knowledge.image_text_models import once_per_image
-from hf_mner.knowledge.model_source import ModelSource, check_fraction, check_positive
+from hf_mner.data.schema import ObjectKnowledge
+from hf_mner.knowledge.detections import as_objects
+from hf_mner.knowledge.object_source import ObjectSource
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel
 
 
-class ObjectDetector(ModelSource):
+class ObjectDetector(ObjectSource):
     """A knowledge source: what a detector sees in each example's image, and where.
 
     Boxes are in pixels of the upright image (turned as its EXIF orientation says). The model is loaded at the first
@@ -44,9 +42,6 @@ class ObjectDetector(ModelSource):
     Departure: SCANNER and ITA detect with VinVL, which is not a model of transformers; `VinvlObjects` reads its files.
     """
 
-    column = "objects"
-    reads = ("image",)
-
     def __init__(
         self,
         model: str | PreTrainedModel = "PekingU/rtdetr_r50vd",
@@ -58,21 +53,9 @@ class ObjectDetector(ModelSource):
         dtype: str = "auto",
         revision: str | None = None,
     ):
-        super().__init__(model, revision, batch_size, device, dtype, processor=processor)
-        check_positive(max_objects=max_objects)
-        check_fraction(threshold=threshold)
-        self.threshold, self.max_objects = threshold, max_objects
-        self._processor: Any = processor
+        super().__init__(model, processor, threshold, max_objects, batch_size, device, dtype, revision)
 
-    def __call__(self, examples: Sequence[MnerExample]) -> list[list[ObjectKnowledge] | None]:
-        """Return the objects of each example's image, `[]` where nothing is seen, None without an image.
-
-        Raises:
-            ValueError: if an image is of another type or cannot be decoded, see `rgb_image`.
-        """
-        return [copied(objects) for objects in once_per_image(examples, self.batch_size, self._detect)]
-
-    def _detect(self, images: list[Image.Image]) -> list[list[ObjectKnowledge]]:
+    def _see(self, images: list[Image.Image]) -> list[list[ObjectKnowledge]]:
         self._load()
         inputs = [self._processor(images=image, return_tensors="pt")["pixel_values"] for image in images]
         groups: dict[Any, list[int]] = {}
@@ -111,6 +94,3 @@ class ObjectDetector(ModelSource):
             from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
             self._model, self._processor = self._open(AutoModelForObjectDetection, AutoImageProcessor.from_pretrained)
-
-    def _settings(self) -> dict[str, Any]:
-        return {**super()._settings(), "threshold": self.threshold, "max_objects": self.max_objects}

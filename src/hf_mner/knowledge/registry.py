@@ -107,7 +107,7 @@ def parse_spec(spec: Any) -> tuple[str, dict[str, Any]]:
         ValueError: see `open_sources`.
     """
     if isinstance(spec, str) and ":" in spec:
-        spec = yaml.safe_load(spec)  # `captions: MODEL`, as on the command line
+        spec = parse_yaml(spec, repr(spec), "a name, or 'captions: MODEL' as on the command line")
     name, given = next(iter(spec.items())) if isinstance(spec, Mapping) and len(spec) == 1 else (spec, None)
     if not isinstance(name, str) or name not in SOURCES:
         meant = get_close_matches(str(name), SOURCES, n=1)
@@ -136,17 +136,36 @@ def read_specs(names: Sequence[str] = (), file: str | Path | None = None) -> lis
         file: YAML with a list of sources, or with such a list under `sources`, as recipes have it.
 
     Raises:
-        ValueError: if the file holds no such list, or a name or setting is unknown.
+        ValueError: if one is not YAML, the file holds no such list, or a name or setting is unknown.
     """
     specs: Any = []
     if file is not None:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        wanted = "a list of sources, such as '- captions: MODEL', or a recipe with `sources`"
+        content = parse_yaml(Path(file).read_bytes(), f"`--sources {file}`", wanted)
         specs = content.get("sources") if isinstance(content, Mapping) else content
         if not isinstance(specs, list):
             raise ValueError(f"{file} holds no list of sources; give a list, or a mapping with the key `sources`.")
-    specs = [*specs, *map(yaml.safe_load, names)]
+    wanted = "a name such as 'ocr', 'captions: MODEL' or '{captions: {model: MODEL}}'"
+    specs = [*specs, *(parse_yaml(name, f"`--source {name}`", wanted) for name in names)]
     parse_specs(specs)
     return specs
+
+
+def parse_yaml(text: str | bytes, given: str, wanted: str) -> Any:
+    """Return what a text says in YAML.
+
+    Args:
+        text: the text, or the bytes of a file.
+        given: how it is called in the error's text.
+        wanted: what was expected.
+
+    Raises:
+        ValueError: if it is not YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{given} is not YAML ({' '.join(str(error).split())}); expected {wanted}.") from error
 
 
 def read_images(specs: Sequence[Any]) -> bool:

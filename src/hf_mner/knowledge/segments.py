@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hf_mner.data.schema import MnerExample, ObjectKnowledge
+from hf_mner.data.schema import ObjectKnowledge
 from hf_mner.knowledge.areas import connected_areas
-from hf_mner.knowledge.detections import as_objects, copied
-from hf_mner.knowledge.image_text_models import once_per_image
-from hf_mner.knowledge.model_source import ModelSource, check_fraction, check_positive
+from hf_mner.knowledge.detections import as_objects
+from hf_mner.knowledge.model_source import check_fraction
+from hf_mner.knowledge.object_source import ObjectSource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel
 
 
-class SegmentationObjects(ModelSource):
+class SegmentationObjects(ObjectSource):
     """A knowledge source: the areas that a semantic segmentation finds in each example's image, as objects.
 
     Each connected area of a class is one object. Its box encloses it, its score is the mean probability of the class
@@ -47,9 +47,6 @@ class SegmentationObjects(ModelSource):
     Departure: no paper of this package takes objects from a segmentation; it serves where no detector is at hand.
     """
 
-    column = "objects"
-    reads = ("image",)
-
     def __init__(
         self,
         model: str | PreTrainedModel = "google/deeplabv3_mobilenet_v2_1.0_513",
@@ -63,22 +60,11 @@ class SegmentationObjects(ModelSource):
         dtype: str = "auto",
         revision: str | None = None,
     ):
-        super().__init__(model, revision, batch_size, device, dtype, processor=processor)
-        check_positive(max_objects=max_objects)
-        check_fraction(min_area=min_area, threshold=threshold)
-        self.ignored_labels = tuple(ignored_labels)
-        self.min_area, self.threshold, self.max_objects = min_area, threshold, max_objects
-        self._processor: Any = processor
+        super().__init__(model, processor, threshold, max_objects, batch_size, device, dtype, revision)
+        check_fraction(min_area=min_area)
+        self.ignored_labels, self.min_area = tuple(ignored_labels), min_area
 
-    def __call__(self, examples: Sequence[MnerExample]) -> list[list[ObjectKnowledge] | None]:
-        """Return the objects of each example's image, `[]` where nothing is seen, None without an image.
-
-        Raises:
-            ValueError: if an image is of another type or cannot be decoded, see `rgb_image`.
-        """
-        return [copied(objects) for objects in once_per_image(examples, self.batch_size, self._segment)]
-
-    def _segment(self, images: list[Image.Image]) -> Iterator[list[ObjectKnowledge]]:
+    def _see(self, images: list[Image.Image]) -> Iterator[list[ObjectKnowledge]]:
         import torch
 
         self._load()
@@ -116,8 +102,7 @@ class SegmentationObjects(ModelSource):
             )
 
     def _settings(self) -> dict[str, Any]:
-        own = ("ignored_labels", "min_area", "threshold", "max_objects")
-        return {**super()._settings(), **{name: getattr(self, name) for name in own}}
+        return {**super()._settings(), "ignored_labels": self.ignored_labels, "min_area": self.min_area}
 
 
 def whole_image(processor: BaseImageProcessor) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from hf_mner.data.schema import MnerExample
-from hf_mner.knowledge.base import TEXT_PARTS
+from hf_mner.data.schema import TEXT_PARTS, MnerExample
 from hf_mner.knowledge.dual_encoders import DualEncoderSource
 from hf_mner.knowledge.image_text_models import chunks, once_per_image
 from hf_mner.knowledge.model_identity import model_name
