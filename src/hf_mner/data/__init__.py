@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from .loaders import load_mner_dataset
     from .publishing import write_parquet_dataset
     from .readers import DATASET_NAMES
+    from .synthetic import PlantedSignal, load_planted_signal
 
 # Names that are imported on first use, so that `import hf_mner.data` costs next to nothing.
 _LAZY = {
     "DATASET_NAMES": "readers",
+    "PlantedSignal": "synthetic",
     "count_dataset": "counting",
     "drop_leaked": "leakage",
     "find_leaks": "leakage",
     "label_file_hash": "counting",
     "load_mner_dataset": "loaders",
+    "load_planted_signal": "synthetic",
     "load_rgb_image": "images",
     "read_image_size": "images",
     "refuse_leakage": "leakage",
@@ -34,6 +37,7 @@ __all__ = [
     "DATASET_NAMES",
     "Entity",
     "MnerExample",
+    "PlantedSignal",
     "Span",
     "bio_labels",
     "count_dataset",
@@ -43,6 +47,7 @@ __all__ = [
     "find_leaks",
     "label_file_hash",
     "load_mner_dataset",
+    "load_planted_signal",
     "load_rgb_image",
     "mner_features",
     "read_image_size",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .folder_dataset import find_split_files
 from .labels import decode_bio
-from .readers import find_data_dir, find_file, get_source
+from .readers import GENERATED, find_data_dir, find_file, get_source
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,12 +41,17 @@ def label_file_hash(name: str, data_dir: str | os.PathLike[str] | None = None) -
         data_dir: as in `load_mner_dataset`.
 
     Returns:
-        The first 12 hexadecimal digits; equal for equal bytes in equal splits, wherever the folder lies.
+        The first 12 hexadecimal digits; equal for equal bytes in equal splits, wherever the folder lies. For
+        `planted_signal`, which has no files: a hash of its settings and of the version of its generator.
 
     Raises:
         ValueError: if the name is not known.
         FileNotFoundError: if a file is missing.
     """
+    if name == GENERATED:
+        from .synthetic import DEFAULT_SIZES, PlantedSignal
+
+        return PlantedSignal().fingerprint(DEFAULT_SIZES)
     digest = hashlib.sha256()
     for key, path in _iterate_label_files(name, data_dir):
         content = path.read_bytes()

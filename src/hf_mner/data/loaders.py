@@ -10,14 +10,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .folder_dataset import plan_folder
 from .images import index_images
-from .knowledge_columns import join_knowledge
+from .knowledge_columns import check_knowledge_names, join_knowledge
 from .labels import bio_labels
-from .readers import DATA_VARIABLE, DATASET_NAMES, DatasetSource, find_data_dir, find_file, get_source
+from .readers import (
+    DATA_VARIABLE,
+    DATASET_NAMES,
+    GENERATED,
+    DatasetSource,
+    find_data_dir,
+    find_file,
+    get_source,
+)
 from .rows import LoadingPlan, OnError, find_image_folders, iterate_rows, list_types, make_voc_finder
 from .schema import mner_features
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
+
+DRAWING = "drawing"  # the knowledge of `planted_signal`: what its pictures show
 
 
 def load_mner_dataset(
@@ -36,16 +46,17 @@ def load_mner_dataset(
     their conlleval reading. Everything is read anew at each call and held in memory; no cache can become stale.
 
     Args:
-        name: `twitter2015`, `twitter2017`, `twitter_gmner`, `twitter_fmnerg`, `conll2003`, `wnut17`, `cp_mner`, or
-            `folder` (see `folder_dataset`).
+        name: `twitter2015`, `twitter2017`, `twitter_gmner`, `twitter_fmnerg`, `conll2003`, `wnut17`, `cp_mner`,
+            `planted_signal` (generated, see `synthetic`), or `folder` (see `folder_dataset`).
         data_dir: the folder that holds all published sets (default: the environment variable `HF_MNER_DATA`); for
-            `folder`, the user's own folder.
+            `folder`, the user's own folder; not read for `planted_signal`.
         granularity: `"fine"` reads the 51 fine types of `twitter_fmnerg` instead of its 8 coarse ones.
         unify_types: spell the fourth class `MISC` everywhere; False keeps the published `OTHER`.
         knowledge: `"auto"` joins what lies under `<data_dir>/knowledge`: BLIP-2 captions become `knowledge.caption`;
             ChatGPT's text (2015, 2017) or mPLUG-Owl's description (GMNER, FMNERG) becomes `knowledge.auxiliary`. A
             list selects by folder name: `blip2_captions`, `chatgpt`, `mplug_owl_captions`; `[]` joins nothing.
-            For `folder` it is the file `knowledge.jsonl`.
+            For `folder` it is the file `knowledge.jsonl`. For `planted_signal`, `["drawing"]` says what the pictures
+            show, and `"auto"` nothing, so that a system that reads knowledge is told on request only.
         image_dir: folder of `<id>.jpg` files; default: the folders `images/twitter*` and the like below `data_dir`.
             A row whose image is not there has `image=None`.
         on_error: `"raise"` stops at the first bad row; `"skip"` logs its place and goes on.
@@ -61,14 +72,25 @@ def load_mner_dataset(
         raise ValueError(f"Data set {name!r} is not known; choose one of {', '.join(DATASET_NAMES)}.")
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error={on_error!r}` is not known; choose 'raise' or 'skip'.")
+    if name in ("folder", GENERATED) and granularity != "coarse":
+        raise ValueError(f"`granularity={granularity!r}` is for 'twitter_fmnerg' only; leave it out for {name!r}.")
+    if name == GENERATED:
+        return _generate(knowledge, image_dir)
     if name == "folder":
-        if granularity != "coarse":
-            raise ValueError(f"`granularity={granularity!r}` is for 'twitter_fmnerg' only; leave it out for 'folder'.")
         plans = plan_folder(find_data_dir(data_dir, name), unify_types, knowledge, image_dir)
     else:
         source = get_source(name, granularity)
         plans = _plan_published(name, source, find_data_dir(data_dir, name), unify_types, knowledge, image_dir)
     return _build(plans, on_error)
+
+
+def _generate(knowledge: Literal["auto"] | Sequence[str], image_dir: str | os.PathLike[str] | None) -> DatasetDict:
+    from .synthetic import load_planted_signal
+
+    if image_dir is not None:
+        raise ValueError(f"`image_dir={str(image_dir)!r}` is for sets with files; leave it out for {GENERATED!r}.")
+    selected = [] if knowledge == "auto" else check_knowledge_names(GENERATED, {DRAWING: None}, knowledge)
+    return load_planted_signal(with_knowledge=DRAWING in selected)
 
 
 def _plan_published(

@@ -146,7 +146,8 @@ SOURCES: dict[str, DatasetSource] = {
         image_folders=("cp_mner/images",),
     ),
 }
-DATASET_NAMES = (*SOURCES, "folder")
+GENERATED = "planted_signal"  # needs no files, see `synthetic`
+DATASET_NAMES = (*SOURCES, GENERATED, "folder")
 
 
 def get_source(name: str, granularity: str = "coarse") -> DatasetSource:

@@ -1,0 +1,220 @@
+"""The planted-signal set: generated posts whose entity types and boxes can only be known from the picture."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .knowledge_columns import complete_knowledge
+from .labels import bio_labels, encode_bio
+from .readers import GENERATED, SPLITS
+from .schema import Knowledge, MnerExample, mner_features
+from .synthetic_images import DrawnShape, draw_picture
+from .synthetic_random import StableRandom
+from .synthetic_shapes import DISTRACTORS, KEY_SHAPES
+from .synthetic_texts import write_post
+from .type_lists import CONLL_TYPES
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict, IterableDataset
+
+FORMAT_VERSION = 1  # to be raised when the same settings give other examples
+DEFAULT_SIZES = {"train": 2000, "validation": 300, "test": 500}
+DISTRACTORS_PER_PICTURE = (2, 5)
+HASH_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class PlantedSignal:
+    """What decides every example of a planted-signal set.
+
+    A post is a short text with no, one or two made-up names. Its picture shows one key symbol among shapes that mean
+    nothing. The symbol decides the type of the post's names, and its pixels are their box. Words, type and picture
+    come from random streams of their own, so the text says where the names are and nothing on what they are. The
+    picture of a post without names shows a key symbol, too: that there is a name, only the text says.
+
+    Example `index` of a split depends on these settings, the split and the index alone, whatever was generated before.
+
+    Args:
+        types: up to eight; the first belongs to the first of `synthetic_shapes.KEY_SHAPES`, and so on.
+        seed: sets of different seeds share no example. Names and texts of one split are never in another split, of
+            any seed.
+        uninformative_share: share of examples whose picture lacks a key symbol: nothing tells the type, and the
+            boxes are `[]`.
+        with_knowledge: add `knowledge.objects`, what a perfect detector would say of every shape, and
+            `knowledge.auxiliary`, a sentence that lists them. So systems that read pictures through words can be
+            judged on the same examples. Neither says a type or which shape is the key symbol.
+
+    Raises:
+        ValueError: if a value is not as described.
+    """
+
+    types: tuple[str, ...] = CONLL_TYPES
+    seed: int = 0
+    uninformative_share: float = 0.0
+    with_knowledge: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "types", _check_types(self.types))
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise ValueError(f"`seed` is {self.seed!r}; expected a whole number.")
+        share = self.uninformative_share
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ValueError(f"`uninformative_share` is {share!r}; expected a share in [0, 1].")
+        if not isinstance(self.with_knowledge, bool):
+            raise ValueError(f"`with_knowledge` is {self.with_knowledge!r}; expected True or False.")
+
+    @property
+    def symbols(self) -> dict[str, str]:
+        """The key symbol of each type."""
+        return dict(zip(self.types, KEY_SHAPES, strict=False))
+
+    def example(self, split: str, index: int) -> MnerExample:
+        """Return one example; `image` is a PIL image.
+
+        Raises:
+            ValueError: if there is no such split, or the index is no whole number from 0 on.
+        """
+        _check_split(split)
+        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+            raise ValueError(f"`index` is {index!r}; expected a whole number from 0 on.")
+        stream = partial(StableRandom, GENERATED, FORMAT_VERSION, self.seed, split, index)
+        post = write_post(stream("text"), split)
+        entity_type = stream("type").pick(self.types)
+        key = self.symbols[entity_type] if stream("key").share() >= self.uninformative_share else None
+        image, shapes = draw_picture(stream("picture"), _choose_shapes(stream("shapes"), key))
+        boxes = [[float(side) for side in shape.box] for shape in shapes if shape.name == key]
+        label_ids = {label: number for number, label in enumerate(bio_labels(self.types))}
+        tags = encode_bio([(*span, entity_type) for span in post.spans], len(post.tokens))
+        return {
+            "id": f"{GENERATED}-{self.seed}-{split}-{index}",
+            "tokens": post.tokens,
+            "ner_tags": [label_ids[tag] for tag in tags],
+            "image": image,
+            "image_size": list(image.size),
+            "entities": [
+                {"start": start, "end": end, "type": entity_type, "boxes": boxes} for start, end in post.spans
+            ],
+            "knowledge": _describe(shapes) if self.with_knowledge else None,
+        }
+
+    def stream(self, split: str, size: int) -> Iterator[MnerExample]:
+        """Yield the first `size` examples of a split, each made when it is asked for.
+
+        Raises:
+            ValueError: at once, if there is no such split, or the size is no whole number from 1 on.
+        """
+        _check_split(split)
+        _check_size(split, size)
+        return (self.example(split, index) for index in range(size))
+
+    def dataset(self, split: str, size: int) -> Dataset:
+        """Return the first `size` examples of a split, held in memory with their pictures as PNG."""
+        from datasets import Dataset, NamedSplit
+
+        features = mner_features(self.types)
+        columns: dict[str, list[Any]] = {column: [] for column in features}
+        for example in self.stream(split, size):
+            row = {**example, "image": {"bytes": encode_png(example["image"]), "path": f"{example['id']}.png"}}
+            for column, values in columns.items():
+                values.append(row[column])
+        return Dataset.from_dict(columns, features=features, split=NamedSplit(split))
+
+    def iterable_dataset(self, split: str, size: int) -> IterableDataset:
+        """Return the first `size` examples of a split as a data set that makes each when it is asked for."""
+        from datasets import IterableDataset, NamedSplit
+
+        self.stream(split, size)  # refuses wrong values now
+        return IterableDataset.from_generator(
+            self.stream,
+            features=mner_features(self.types),
+            gen_kwargs={"split": split, "size": size},
+            split=NamedSplit(split),
+        )
+
+    def fingerprint(self, sizes: Mapping[str, int]) -> str:
+        """Return 12 hexadecimal digits that are equal for equal sets, in place of a hash of label files."""
+        settings = {"name": GENERATED, "version": FORMAT_VERSION, "sizes": dict(sizes), **asdict(self)}
+        text = json.dumps(settings, sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:HASH_LENGTH]
+
+
+def load_planted_signal(sizes: Mapping[str, int] | None = None, **settings: Any) -> DatasetDict:
+    """Return a planted-signal set as `load_mner_dataset` returns any other.
+
+    Args:
+        sizes: number of examples of each split (default: 2,000, 300 and 500).
+        settings: see `PlantedSignal`.
+
+    Raises:
+        ValueError: if a split, size or setting is not as described.
+    """
+    from datasets import DatasetDict
+
+    signal = PlantedSignal(**settings)
+    chosen = check_sizes(sizes if sizes is not None else DEFAULT_SIZES)
+    return DatasetDict({split: signal.dataset(split, size) for split, size in chosen.items()})
+
+
+def check_sizes(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return the sizes in the order of the splits.
+
+    Raises:
+        ValueError: if there are none, or a split or size is not as described.
+    """
+    for split, size in sizes.items():
+        _check_split(split)
+        _check_size(split, size)
+    if not sizes:
+        raise ValueError(f"`sizes` is empty; expected numbers of examples, such as {DEFAULT_SIZES}.")
+    return {split: sizes[split] for split in SPLITS if split in sizes}
+
+
+def encode_png(image: Any) -> bytes:
+    """Return a PIL image as the bytes of a PNG file, which keeps every pixel."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)  # a quarter of the default's time
+    return buffer.getvalue()
+
+
+def _choose_shapes(random: StableRandom, key: str | None) -> list[str]:
+    """Return distractors and the key symbol in random order, so that its rank says nothing."""
+    distractors = [random.pick(list(DISTRACTORS)) for _ in range(random.whole(*DISTRACTORS_PER_PICTURE))]
+    return random.shuffle([*distractors, *([key] if key else [])])
+
+
+def _describe(shapes: list[DrawnShape]) -> Knowledge:
+    captions = [f"{'an' if shape.color[0] in 'aeiou' else 'a'} {shape.color} {shape.name}" for shape in shapes]
+    objects = [
+        {"label": shape.name, "score": 1.0, "box": [float(side) for side in shape.box], "caption": caption}
+        for shape, caption in zip(shapes, captions, strict=True)
+    ]
+    listed = f"{', '.join(captions[:-1])} and {captions[-1]}"
+    return complete_knowledge({"auxiliary": f"The image shows {listed}.", "objects": objects})
+
+
+def _check_types(types: Any) -> tuple[str, ...]:
+    is_list = isinstance(types, list | tuple) and all(
+        isinstance(name, str) and name.split() == [name] for name in types
+    )
+    if not is_list or len(set(types)) != len(types) or not 1 <= len(types) <= len(KEY_SHAPES):
+        raise ValueError(
+            f"`types` is {types!r}; expected 1 to {len(KEY_SHAPES)} different names without spaces, as many as there"
+            f" are key symbols ({', '.join(KEY_SHAPES)}). Leave some out, or correct them."
+        )
+    return tuple(types)
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"`split` is {split!r}; choose one of {', '.join(SPLITS)}.")
+
+
+def _check_size(split: str, size: int) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"The size of split {split!r} is {size!r}; expected a whole number from 1 on.")
