@@ -7,7 +7,7 @@ Everything else is imported when it is first used.
 from importlib import import_module
 from typing import Any
 
-from hf_mner.auto import SYSTEMS, register_on_use
+from hf_mner.auto import BACKBONES, SYSTEMS, register_on_use
 
 __version__ = "0.1.0"
 
@@ -36,6 +36,9 @@ for _type, _system in SYSTEMS.items():
         ("processing", (_system.processor,)),
     ):
         PUBLIC.update(dict.fromkeys(_names, f"hf_mner.models.{_type}.{_kind}_{_type}"))
+for _type, _backbone in BACKBONES.items():
+    PUBLIC[_backbone.config] = f"hf_mner.models.{_type}.configuration_{_type}"
+    PUBLIC[_backbone.model] = f"hf_mner.models.{_type}.modeling_{_type}"
 
 __all__ = sorted([*PUBLIC, "__version__"])  # noqa: PLE0605 the table above is the one list of public names
 

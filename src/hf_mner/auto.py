@@ -1,7 +1,7 @@
-"""One table of the systems, and their registration with transformers as soon as transformers is used.
+"""Tables of the systems and backbones, and their registration with transformers as soon as transformers is used.
 
-`import hf_mner` must be cheap and must still make `AutoModel` know the systems. So nothing of transformers is imported
-here; each Auto class is told of the systems right after the module that defines it has been imported, by us or by you.
+`import hf_mner` must be cheap and must still make `AutoModel` know our models. So nothing of transformers is imported
+here; each Auto class is told of them right after the module that defines it has been imported, by us or by you.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 
 class System(NamedTuple):
@@ -34,6 +34,18 @@ SYSTEMS: dict[str, System] = {
 }
 
 
+class Backbone(NamedTuple):
+    """The class names of one image backbone that transformers does not have."""
+
+    config: str
+    model: str
+
+
+Named = TypeVar("Named", System, Backbone)
+
+BACKBONES: dict[str, Backbone] = {"darknet53": Backbone("Darknet53Config", "Darknet53Backbone")}
+
+
 PIPELINE_MODULE = "hf_mner.pipelines.multimodal_ner"
 
 # Modules that are being imported at this moment; what they define does not exist yet.
@@ -41,40 +53,46 @@ LOADING: set[str] = set()
 
 
 def module_name(model_type: str, kind: str) -> str:
-    """Name the `configuration`, `modeling` or `processing` module of a system."""
+    """Name the `configuration`, `modeling` or `processing` module of a system or backbone."""
     return f"hf_mner.models.{model_type}.{kind}_{model_type}"
 
 
 def load_class(model_type: str, kind: str, name: str) -> type:
-    """Import a class of a system."""
+    """Import a class of a system or backbone."""
     return getattr(import_module(module_name(model_type, kind)), name)
 
 
-def loadable_systems(*kinds: str) -> list[tuple[str, System]]:
-    """List the systems whose modules are not being imported just now; the others follow when they have been."""
+def loadable(table: dict[str, Named], *kinds: str) -> list[tuple[str, Named]]:
+    """List the lines of a table whose modules are not being imported just now; the others follow afterwards."""
     return [
-        (model_type, system)
-        for model_type, system in SYSTEMS.items()
+        (model_type, line)
+        for model_type, line in table.items()
         if not LOADING & {module_name(model_type, kind) for kind in kinds}
     ]
 
 
 def register_configs() -> None:
-    """Tell `AutoConfig` of every system."""
+    """Tell `AutoConfig` of every system and backbone."""
     from transformers.models.auto.configuration_auto import AutoConfig
 
-    for model_type, system in loadable_systems("configuration"):
-        AutoConfig.register(model_type, load_class(model_type, "configuration", system.config), exist_ok=True)
+    lines: list[tuple[str, Any]] = [*loadable(SYSTEMS, "configuration"), *loadable(BACKBONES, "configuration")]
+    for model_type, line in lines:
+        AutoConfig.register(model_type, load_class(model_type, "configuration", line.config), exist_ok=True)
 
 
 def register_models() -> None:
-    """Tell `AutoModel` and `AutoModelForTokenClassification` of every system.
+    """Tell `AutoModel` and `AutoModelForTokenClassification` of every system, `AutoBackbone` of every backbone.
 
     A tuple of heads lets the Auto classes choose by the `architectures` of the saved configuration.
+    `AutoModel` knows the backbones as well: their `hidden_states` are feature maps, as those of other image models.
     """
-    from transformers.models.auto.modeling_auto import AutoModel, AutoModelForTokenClassification
+    from transformers.models.auto.modeling_auto import AutoBackbone, AutoModel, AutoModelForTokenClassification
 
-    for model_type, system in loadable_systems("configuration", "modeling"):
+    for model_type, backbone in loadable(BACKBONES, "configuration", "modeling"):
+        config = load_class(model_type, "configuration", backbone.config)
+        for auto_class in (AutoModel, AutoBackbone):
+            auto_class.register(config, load_class(model_type, "modeling", backbone.model), exist_ok=True)
+    for model_type, system in loadable(SYSTEMS, "configuration", "modeling"):
         config = load_class(model_type, "configuration", system.config)
         models: Any = tuple(load_class(model_type, "modeling", name) for name in system.models)
         for auto_class in (AutoModel, AutoModelForTokenClassification):
@@ -85,7 +103,7 @@ def register_processors() -> None:
     """Tell `AutoProcessor` of every system."""
     from transformers.models.auto.processing_auto import AutoProcessor
 
-    for model_type, system in loadable_systems("configuration", "processing"):
+    for model_type, system in loadable(SYSTEMS, "configuration", "processing"):
         config = load_class(model_type, "configuration", system.config)
         AutoProcessor.register(config, load_class(model_type, "processing", system.processor), exist_ok=True)
 
@@ -102,8 +120,8 @@ REGISTRATIONS: dict[str, Callable[[], None]] = {
     "transformers.models.auto.processing_auto": register_processors,
     "transformers.pipelines": register_pipeline,
     PIPELINE_MODULE: register_pipeline,
-    **{module_name(model_type, "configuration"): register_configs for model_type in SYSTEMS},
-    **{module_name(model_type, "modeling"): register_models for model_type in SYSTEMS},
+    **{module_name(model_type, "configuration"): register_configs for model_type in (*SYSTEMS, *BACKBONES)},
+    **{module_name(model_type, "modeling"): register_models for model_type in (*SYSTEMS, *BACKBONES)},
     **{module_name(model_type, "processing"): register_processors for model_type in SYSTEMS},
 }
 

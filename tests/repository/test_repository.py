@@ -57,9 +57,10 @@ def test_the_embedded_checkpoint_fits_its_limit_and_names_its_recipe():
     assert load_recipe(CHECKPOINT / "recipe.yaml") == load_recipe(published)
 
 
-@pytest.mark.parametrize("model_type", sorted(hf_mner.auto.SYSTEMS))
+@pytest.mark.parametrize("model_type", sorted({**hf_mner.auto.SYSTEMS, **hf_mner.auto.BACKBONES}))
 def test_every_field_of_a_configuration_is_read(model_type):
-    config = getattr(hf_mner, hf_mner.auto.SYSTEMS[model_type].config)
+    tables = {**hf_mner.auto.SYSTEMS, **hf_mner.auto.BACKBONES}
+    config = getattr(hf_mner, tables[model_type].config)
     code = "\n".join(
         path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py") if "configuration" not in path.name
     )
