@@ -193,7 +193,7 @@ def test_data_list():
 def test_help_names_every_command():
     result = CliRunner().invoke(main.app, ["--help"])
     assert result.exit_code == 0
-    for command in ("predict", "train", "sweep", "evaluate", "data"):
+    for command in ("predict", "train", "sweep", "evaluate", "data", "convert"):
         assert command in result.stdout
 
 

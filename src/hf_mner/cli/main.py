@@ -1,4 +1,4 @@
-"""`hf-mner`: predict, train, sweep, evaluate, compact, card, data, knowledge; each command imports what it needs."""
+"""`hf-mner`: all commands of the package; each imports what it needs when it is run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from .convert import app as convert_app
 from .data import app as data_app
 from .evaluate import evaluate
 from .knowledge import app as knowledge_app
@@ -28,6 +29,7 @@ app.command()(compact)
 app.command()(card)
 app.add_typer(data_app, name="data")
 app.add_typer(knowledge_app, name="knowledge")
+app.add_typer(convert_app, name="convert")
 
 
 def run() -> None:

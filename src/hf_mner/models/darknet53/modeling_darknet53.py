@@ -131,7 +131,7 @@ class Darknet53Backbone(BackboneMixin, Darknet53PreTrainedModel):
 
     An image is RGB from 0 to 1, not standardised, where the weights are those that Darknet's authors published.
 
-    Source: Redmon and Farhadi 2018, Table 1 and section 2.3 (https://arxiv.org/abs/1804.02767).
+    Source: Redmon and Farhadi 2018, Table 1 and sections 2.3 and 2.4 (https://arxiv.org/abs/1804.02767).
     Departure: batch normalisation follows new batches with PyTorch's momentum of 0.1, where Darknet has 0.01: short
     trainings would end with the statistics of the start.
     """

@@ -1,0 +1,29 @@
+"""`hf-mner convert`: weights of other programs as checkpoints of transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Convert weights of other programs.")
+
+
+@app.callback()
+def convert() -> None:
+    """Convert weights of other programs."""
+
+
+@app.command()
+def darknet53(
+    weights: Annotated[Path, typer.Argument(help="File of Darknet: yolov3.weights or darknet53.conv.74.")],
+    output: Annotated[Path, typer.Argument(help="New folder for the backbone.")],
+) -> None:
+    """Write YOLOv3's Darknet-53 and feature pyramid as a backbone in safetensors."""
+    from hf_mner.models.darknet53.convert_darknet53 import convert_darknet_weights
+
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise FileExistsError(f"{output} is not empty; choose a new folder, so that no file of another model stays.")
+    convert_darknet_weights(weights).save_pretrained(output)
+    typer.echo(output)
