@@ -1,4 +1,4 @@
-"""`hf-mner data`: what data sets there are, what they hold, and writing them as Parquet."""
+"""`hf-mner data`: what data sets there are, what they hold, writing them as Parquet, and generating one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from .options import DataDir, Granularity
 
-app = typer.Typer(no_args_is_help=True, help="List, count and publish data sets.")
+app = typer.Typer(no_args_is_help=True, help="List, count, publish and generate data sets.")
 Name = Annotated[str, typer.Argument(help="Name of the data set, see `hf-mner data list`.")]
 
 
@@ -46,3 +46,36 @@ def build(
     from hf_mner.data.publishing import write_parquet_dataset
 
     typer.echo(write_parquet_dataset(load_mner_dataset(name, data_dir, granularity=granularity), output, name))
+
+
+@app.command()
+def synthetic(
+    output: Annotated[Path, typer.Argument(help="New folder for label files, images and boxes.")],
+    train: Annotated[int, typer.Option(min=0, help="Training examples; 0 leaves the split out.")] = 2000,
+    validation: Annotated[int, typer.Option(min=0, help="Validation examples; 0 leaves the split out.")] = 300,
+    test: Annotated[int, typer.Option(min=0, help="Test examples; 0 leaves the split out.")] = 500,
+    seed: Annotated[int, typer.Option(help="Sets of different seeds share no example.")] = 0,
+    uninformative_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of examples whose picture does not tell the type.")
+    ] = 0.0,
+    knowledge: Annotated[
+        bool, typer.Option("--knowledge/--no-knowledge", help="Write what the pictures show as knowledge.jsonl.")
+    ] = False,
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type", help="Entity type (may be repeated; default: PER, LOC, ORG, MISC).", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Write a planted-signal set, whose types only the pictures tell, as a folder of one's own.
+
+    `load_mner_dataset("folder", OUTPUT)`, and every command that takes a folder, read it.
+    """
+    from hf_mner.data.synthetic import PlantedSignal
+    from hf_mner.data.synthetic_folder import write_planted_folder
+
+    settings = {"types": tuple(types)} if types else {}
+    signal = PlantedSignal(seed=seed, uninformative_share=uninformative_share, with_knowledge=knowledge, **settings)
+    sizes = {"train": train, "validation": validation, "test": test}
+    typer.echo(write_planted_folder(signal, {split: size for split, size in sizes.items() if size}, output))

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from .publishing import write_parquet_dataset
     from .readers import DATASET_NAMES
     from .synthetic import PlantedSignal, load_planted_signal
+    from .synthetic_chance import chance_level
+    from .synthetic_folder import write_planted_folder
 
 # Names that are imported on first use, so that `import hf_mner.data` costs next to nothing.
 _LAZY = {
     "DATASET_NAMES": "readers",
     "PlantedSignal": "synthetic",
+    "chance_level": "synthetic_chance",
     "count_dataset": "counting",
     "drop_leaked": "leakage",
     "find_leaks": "leakage",
@@ -31,6 +34,7 @@ _LAZY = {
     "read_image_size": "images",
     "refuse_leakage": "leakage",
     "write_parquet_dataset": "publishing",
+    "write_planted_folder": "synthetic_folder",
 }
 
 __all__ = [
@@ -40,6 +44,7 @@ __all__ = [
     "PlantedSignal",
     "Span",
     "bio_labels",
+    "chance_level",
     "count_dataset",
     "decode_bio",
     "drop_leaked",
@@ -53,6 +58,7 @@ __all__ = [
     "read_image_size",
     "refuse_leakage",
     "write_parquet_dataset",
+    "write_planted_folder",
 ]
 
 

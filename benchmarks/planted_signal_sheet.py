@@ -1,0 +1,92 @@
+"""A sheet of examples of the planted-signal set, with their gold boxes and names: `docs/planted_signal.png`.
+
+python benchmarks/planted_signal_sheet.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from hf_mner.data import MnerExample, PlantedSignal
+
+ROOT = Path(__file__).resolve().parents[1]
+COLUMNS, ROWS = 4, 3
+CELL = (236, 200)  # of a picture, width and height in pixels
+MARGIN, TEXT_LINES, LINE_HEIGHT, FONT_SIZE = 12, 3, 17, 14
+COLORS = {"PER": (190, 30, 45), "LOC": (20, 120, 60), "ORG": (25, 80, 190), "MISC": (140, 70, 160)}
+SHOWN = PlantedSignal(uninformative_share=0.1)
+INDICES = (1, 16, 9, 8, 6, 25, 20, 11, 0, 10, 7, 4)  # of split train; last row: no name, then no symbol
+
+
+def draw_sheet(examples: list[MnerExample], path: Path) -> None:
+    """Write the examples row by row, with few colours, so that the file is small."""
+    step = CELL[0] + MARGIN, CELL[1] + TEXT_LINES * LINE_HEIGHT + 2 * MARGIN
+    sheet = Image.new("RGB", (COLUMNS * step[0] + MARGIN, ROWS * step[1] + LINE_HEIGHT + MARGIN), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
+    for index, example in enumerate(examples):
+        left, top = MARGIN + index % COLUMNS * step[0], MARGIN + index // COLUMNS * step[1]
+        picture = draw_boxes(example)
+        sheet.paste(picture, (left + (CELL[0] - picture.width) // 2, top + (CELL[1] - picture.height) // 2))
+        write_text(draw, example, (left, top + CELL[1] + 6), font)
+    draw.text((MARGIN, sheet.height - LINE_HEIGHT - MARGIN), describe_symbols(), fill="dimgray", font=font)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.quantize(256, kmeans=2, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def describe_symbols() -> str:
+    """Return the line at the bottom: which symbol decides which type, and what the last row shows."""
+    symbols = ", ".join(f"{symbol}: {entity_type}" for entity_type, symbol in SHOWN.symbols.items())
+    return f"{symbols}. Last row: two posts without a name, two pictures without a symbol (the type cannot be known)."
+
+
+def draw_boxes(example: MnerExample) -> Image.Image:
+    """Return the picture in the size of a cell, with the gold box (that of the first name: all have the same)."""
+    picture = example["image"]
+    scale = min(CELL[0] / picture.width, CELL[1] / picture.height)
+    shown = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(shown)
+    for entity in example["entities"][:1]:
+        for xmin, ymin, xmax, ymax in entity["boxes"]:
+            box = xmin * scale - 2, ymin * scale - 2, xmax * scale + 1, ymax * scale + 1
+            draw.rectangle(box, outline="white", width=4)
+            draw.rectangle((box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1), outline=COLORS[entity["type"]], width=2)
+    return shown
+
+
+def write_text(draw: Any, example: MnerExample, place: tuple[int, int], font: Any) -> None:
+    """Write the words below the picture, each name underlined in the colour of its type, which follows it."""
+    x, y = place
+    for word, color, is_name in list_words(example):
+        width = draw.textlength(word, font=font)
+        if x + width > place[0] + CELL[0]:
+            x, y = place[0], y + LINE_HEIGHT
+        draw.text((x, y), word, fill=color, font=font)
+        if is_name:
+            draw.line((x, y + LINE_HEIGHT - 1, x + width, y + LINE_HEIGHT - 1), fill=color, width=2)
+        x += width + draw.textlength(" ", font=font)
+
+
+def list_words(example: MnerExample) -> list[tuple[str, tuple[int, int, int], bool]]:
+    """Return the words and types to write: text, colour, and whether the word is part of a name."""
+    words = [(token, (0, 0, 0), False) for token in example["tokens"]]
+    for entity in reversed(example["entities"]):
+        color, where = COLORS[entity["type"]], slice(entity["start"], entity["end"])
+        words[where] = [*((token, color, True) for token, _, _ in words[where]), (f"[{entity['type']}]", color, False)]
+    return words
+
+
+def main() -> None:
+    """Draw the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "planted_signal.png")
+    options = parser.parse_args()
+    draw_sheet([SHOWN.example("train", index) for index in INDICES], options.output)
+    print(f"{options.output}: {options.output.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
