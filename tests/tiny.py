@@ -22,9 +22,14 @@ from transformers import (
 )
 
 from hf_mner.data.labels import bio_labels
+from hf_mner.models.base.vision import select_feature_maps
 from hf_mner.models.mmavk.configuration_mmavk import MmavkConfig
 from hf_mner.models.mmavk.modeling_mmavk import MmavkForTokenClassification
 from hf_mner.models.mmavk.processing_mmavk import MmavkProcessor
+from hf_mner.models.mner_qg import modeling_mner_qg
+from hf_mner.models.mner_qg.configuration_mner_qg import MnerQgConfig
+from hf_mner.models.mner_qg.processing_mner_qg import MnerQgProcessor
+from hf_mner.models.mner_qg.queries import build_queries
 from hf_mner.models.scanner import modeling_scanner
 from hf_mner.models.scanner.configuration_scanner import NON_ENTITY, SPAN_LABELS, ScannerConfig
 from hf_mner.models.scanner.processing_scanner import ScannerProcessor
@@ -166,6 +171,36 @@ def tiny_mmavk(head: str = "MmavkForTokenClassification", kind: str = "bert", se
     return model.eval()
 
 
+def tiny_mner_qg_processor(kind: str = "bert", style: str = "keyword", **kwargs: Any) -> MnerQgProcessor:
+    queries = build_queries(kwargs.pop("types", TYPES), style)
+    kwargs = {"image_size": 64, "max_length": 128, "query_max_length": 24, **kwargs}
+    return MnerQgProcessor(tiny_tokenizer(kind), queries, **kwargs)
+
+
+def tiny_mner_qg_config(kind: str = "bert", **kwargs: Any) -> MnerQgConfig:
+    types = kwargs.pop("types", TYPES)
+    fields = {"id2label": dict(enumerate(types)), "label2id": {name: i for i, name in enumerate(types)}}
+    is_text = kwargs.get("modality") == "text"
+    vision = None if is_text else kwargs.pop("vision_config", None) or select_feature_maps(tiny_resnet_config())
+    kwargs = {"hidden_size": 32, "num_attention_heads": 2, "image_size": 64, **kwargs}
+    text_config = tiny_encoder_config(kind, len(tiny_tokenizer(kind)))
+    return MnerQgConfig(text_config=text_config, vision_config=vision, **fields, **kwargs)
+
+
+def tiny_mner_qg(head: str = "MnerQgForMultimodalNer", kind: str = "bert", seed: int = 0, **kwargs: Any):
+    """An MNER-QG with random weights, drawn wide as in `tiny_scanner`, that finds spans of several types."""
+    torch.manual_seed(seed)
+    model = getattr(modeling_mner_qg, head)(tiny_mner_qg_config(kind, **kwargs))
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Embedding) and not name.endswith("labels"):
+            torch.nn.init.normal_(module.weight, std=1.0)
+        elif isinstance(module, torch.nn.Linear):
+            torch.nn.init.normal_(module.weight, std=0.3)
+            if name in ("start_classifier", "end_classifier", "match_classifier"):
+                torch.nn.init.constant_(module.bias[-1:], 1.0)
+    return model.eval()
+
+
 def tiny_encoder_folder(folder: Path, kind: str = "bert") -> Path:
     """Save a tiny encoder with its tokenizer, as a backbone for `from_backbones` and recipes."""
     tokenizer = tiny_tokenizer(kind)
@@ -184,6 +219,7 @@ class TinySystem(NamedTuple):
     stages: dict[str, tuple[str, ...]]
     is_trainable: dict[str, bool]
     training_fields: dict[str, Any]  # of the configuration, so that every parameter is trained
+    examples: Callable[[], list[dict[str, Any]]] = lambda: tiny_examples()
 
 
 TINY_SYSTEMS = {
@@ -206,6 +242,15 @@ TINY_SYSTEMS = {
         {"MmavkForTokenClassification": ("recognition",)},
         {"MmavkForTokenClassification": True},
         {},
+    ),
+    "mner_qg": TinySystem(
+        tiny_mner_qg_config,
+        tiny_mner_qg,
+        tiny_mner_qg_processor,
+        {"MnerQgForMultimodalNer": ("recognition",), "MnerQgForVisualGrounding": ("grounding",)},
+        {"MnerQgForMultimodalNer": True, "MnerQgForVisualGrounding": False},
+        {},
+        lambda: with_images(tiny_examples()),
     ),
 }
 
@@ -294,3 +339,15 @@ def tiny_examples() -> list[dict[str, Any]]:
             "knowledge": {"caption": None, "encyclopedia": None, "objects": None},
         },
     ]
+
+
+def with_images(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give every example that has an image's size an image with a pattern of its own."""
+    pictures = iter(range(len(examples)))
+    return [{**e, "image": noisy_image(next(pictures))} if e.get("image_size") else e for e in examples]
+
+
+def noisy_image(seed: int, size: tuple[int, int] = (8, 8)) -> Image.Image:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (size[1], size[0], 3), generator=generator, dtype=torch.uint8)
+    return Image.fromarray(pixels.numpy())

@@ -31,6 +31,7 @@ SYSTEMS: dict[str, System] = {
         "ScannerProcessor",
     ),
     "mmavk": System("MmavkConfig", ("MmavkForTokenClassification",), "MmavkProcessor"),
+    "mner_qg": System("MnerQgConfig", ("MnerQgForMultimodalNer", "MnerQgForVisualGrounding"), "MnerQgProcessor"),
 }
 
 

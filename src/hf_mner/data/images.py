@@ -73,6 +73,21 @@ def read_image_size(path: str | os.PathLike[str], max_pixels: int | None = None)
     return (height, width) if is_turned else (width, height)
 
 
+def image_key(source: ImageSource | None) -> Any:
+    """Return what tells an image from others and can be a dictionary's key, `None` without one.
+
+    Files are told apart by their names, bytes by what they are, all else by the pixels that a model would see.
+    """
+    if source is None or isinstance(source, str | os.PathLike):
+        return source
+    if isinstance(source, bytes | bytearray | memoryview):
+        return hash(bytes(source))  # a key is kept for long, and bytes are large
+    if isinstance(source, Mapping):
+        return (source.get("path"), hash(source.get("bytes")))
+    pixels = load_rgb_image(source)
+    return (pixels.size, hash(pixels.tobytes()))
+
+
 def index_images(folders: list[Path]) -> dict[str, Path]:
     """Return the image file of each id (file name without suffix); the first folder that has an id wins."""
     index: dict[str, Path] = {}

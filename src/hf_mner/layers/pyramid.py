@@ -1,4 +1,4 @@
-"""A feature pyramid for image backbones that have none of their own."""
+"""From the maps of an image backbone to maps of one width: a pyramid for backbones that have none, projections."""
 
 from __future__ import annotations
 
@@ -50,3 +50,16 @@ class FeaturePyramid(nn.Module):
             above = F.interpolate(states[index + 1], size=states[index].shape[-2:], mode="nearest")
             states[index] = states[index] + above
         return [output(state) for output, state in zip(self.outputs, states, strict=True)]
+
+
+class MapProjection(nn.Module):
+    """A 1x1 convolution with batch normalisation and ReLU: `k c h w` gives `k d h w`."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Project a map."""
+        return F.relu(self.norm(self.convolution(features)))

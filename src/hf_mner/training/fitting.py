@@ -69,8 +69,9 @@ def fit_model(
     seed: int,
     teacher: PreTrainedModel | str | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    metric: str = "f1",
 ) -> PreTrainedModel:
-    """Train a model on rows, keep the epoch with the best validation F1, save it to `folder`, and return it.
+    """Train a model on rows, keep the epoch with the best validation score, save it to `folder`, and return it.
 
     Args:
         model: what to train.
@@ -79,10 +80,11 @@ def fit_model(
         settings: epochs, rates and the like.
         rows: training rows with `labels`.
         validation_rows: rows that choose the best epoch; empty = the last epoch is kept.
-        compute_metrics: returns a dictionary with `f1`.
+        compute_metrics: returns a dictionary with `metric`.
         seed: of the order of rows and of dropout.
         teacher: see `TrustYourTeacherTrainer`.
         callbacks: passed to the trainer.
+        metric: the score that chooses the best epoch; more is better.
 
     Raises:
         ValueError: if there is nothing to train on.
@@ -92,7 +94,7 @@ def fit_model(
     logger.info("%s: %d rows, %s epochs, in %s", folder.name, len(rows), settings.epochs, folder)
     trainer = TrustYourTeacherTrainer(
         model,
-        training_arguments(settings, folder, seed, chooses_best=bool(validation_rows)),
+        training_arguments(settings, folder, seed, metric if validation_rows else None),
         processing_class=processor,
         train_dataset=list(rows),
         eval_dataset=list(validation_rows) or None,
@@ -125,8 +127,9 @@ def last_whole_checkpoint(folder: Path) -> str | None:
     return None
 
 
-def training_arguments(settings: FittingRecipe, folder: Path, seed: int, chooses_best: bool) -> MnerTrainingArguments:
-    """Translate the settings of a recipe to training arguments."""
+def training_arguments(settings: FittingRecipe, folder: Path, seed: int, metric: str | None) -> MnerTrainingArguments:
+    """Translate the settings of a recipe to training arguments; `metric` chooses the best epoch, `None` the last."""
+    chooses_best = metric is not None
     return MnerTrainingArguments(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=settings.epochs,
@@ -134,6 +137,7 @@ def training_arguments(settings: FittingRecipe, folder: Path, seed: int, chooses
         per_device_eval_batch_size=64,
         learning_rate=settings.learning_rate,
         head_learning_rate=settings.head_learning_rate,
+        vision_learning_rate=getattr(settings, "vision_learning_rate", None),
         crf_learning_rate=getattr(settings, "crf_learning_rate", None),
         weight_decay=settings.weight_decay,
         warmup_steps=settings.warmup,
@@ -146,7 +150,7 @@ def training_arguments(settings: FittingRecipe, folder: Path, seed: int, chooses
         save_strategy="epoch",
         save_total_limit=1,
         load_best_model_at_end=chooses_best,
-        metric_for_best_model="f1" if chooses_best else None,
+        metric_for_best_model=metric,
         greater_is_better=True if chooses_best else None,
         logging_strategy="epoch",
     )

@@ -16,6 +16,8 @@ from hf_mner.knowledge.registry import parse_specs, read_images
 from hf_mner.layers.losses import Distillation
 from hf_mner.models.base.processing_base import MIN_LENGTH
 from hf_mner.models.mmavk.configuration_mmavk import Fusion, check_filter
+from hf_mner.models.mner_qg.configuration_mner_qg import MnerQgConfig
+from hf_mner.models.mner_qg.queries import QueryStyle
 
 
 @strict
@@ -245,7 +247,79 @@ class MmavkRecipe(Recipe):
         return self.fusion == "prefix" or super().reads_images
 
 
-RECIPES: dict[str, type[Recipe]] = {"scanner": ScannerRecipe, "mmavk": MmavkRecipe}
+@strict
+@dataclass(kw_only=True)
+class JointRecipe(FittingRecipe):
+    """How a model with an image encoder is trained.
+
+    Args:
+        vision_learning_rate: of the image encoder; `None` = the text encoder's.
+    """
+
+    vision_learning_rate: float | None = None
+
+
+@strict
+@dataclass(kw_only=True)
+class MnerQgRecipe(Recipe):
+    """An MNER-QG training ("Implementation Details", Tables 3 and 4, Figure 4).
+
+    Args:
+        system: `mner_qg`.
+        training: the schedule.
+        task: `recognition`: `MnerQgForMultimodalNer`. `grounding`: `MnerQgForVisualGrounding` (FA-VG) on the
+            entities' words and boxes; nothing but the boxes is learned.
+        model: fields of `MnerQgConfig`, for example `modality: text` or `grounding_weight: 0` (Table 3).
+        query_style: see `build_queries`.
+        queries: queries of some or all types, in the place of built ones.
+        max_length: tokens of a query and a sentence together.
+        query_max_length: tokens of a query.
+        grounding_threshold: see `MnerQgProcessor`.
+        text_kwargs: fields of the text encoder's configuration to replace.
+        vision_backbone: pretrained image encoder.
+        vision_config: in its place, the configuration of one that starts at random, with its `model_type`.
+    """
+
+    system: Literal["mner_qg"]
+    training: JointRecipe
+    task: Literal["recognition", "grounding"] = "recognition"
+    model: dict[str, Any] = field(default_factory=dict)
+    query_style: QueryStyle = "annotation"
+    queries: dict[str, str] = field(default_factory=dict)
+    max_length: int = 128
+    query_max_length: int = 48
+    grounding_threshold: float | int = 0.0
+    text_kwargs: dict[str, Any] = field(default_factory=dict)
+    vision_backbone: str | None = None
+    vision_config: dict[str, Any] | None = None
+
+    def validate_model(self):
+        """Refuse fields that `MnerQgConfig` does not have, values that it refuses, and images without an encoder."""
+        own = [name for name in MnerQgConfig.__annotations__ if not name.endswith("_config")]
+        unknown = sorted(set(self.model) - {*own, "classifier_dropout"})
+        require(not unknown, "model", unknown, f"fields of `MnerQgConfig` ({', '.join(own)})")
+        MnerQgConfig(**self.model)
+        given = [name for name in ("vision_backbone", "vision_config") if getattr(self, name) is not None]
+        if self.reads_images_itself:
+            require(
+                len(given) == 1, "vision_backbone", self.vision_backbone, "given, or `vision_config`, but not both"
+            )
+        else:
+            require(not given, given[0] if given else "", "given", "left out for `model: {modality: text}`")
+            require(self.task == "recognition", "task", self.task, "'recognition' for `model: {modality: text}`")
+
+    @property
+    def reads_images_itself(self) -> bool:
+        """Tell whether the model has an image encoder."""
+        return self.model.get("modality", MnerQgConfig.modality) == "text_image"
+
+    @property
+    def reads_images(self) -> bool:
+        """Tell whether the training opens the images themselves."""
+        return self.reads_images_itself or super().reads_images
+
+
+RECIPES: dict[str, type[Recipe]] = {"scanner": ScannerRecipe, "mmavk": MmavkRecipe, "mner_qg": MnerQgRecipe}
 
 
 def require(is_met: bool, name: str, value: Any, expected: str) -> None:

@@ -16,13 +16,14 @@ from hf_mner.knowledge.store import KnowledgeStore
 
 from .fitting import write_whole
 from .mmavk import MmavkTraining
+from .mner_qg import MnerQgTraining
 from .recipes import load_recipe
 from .scanner import ScannerTraining
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-TRAININGS: dict[str, type[Any]] = {"scanner": ScannerTraining, "mmavk": MmavkTraining}
+TRAININGS: dict[str, type[Any]] = {"scanner": ScannerTraining, "mmavk": MmavkTraining, "mner_qg": MnerQgTraining}
 
 
 def train_from_recipe(

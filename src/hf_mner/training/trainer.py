@@ -124,15 +124,15 @@ def learning_rates(args: MnerTrainingArguments) -> dict[str, float]:
     """Return the learning rate of each part of a model."""
     head = args.learning_rate if args.head_learning_rate is None else args.head_learning_rate
     crf = head if args.crf_learning_rate is None else args.crf_learning_rate
-    return {"encoder": args.learning_rate, "head": head, "crf": crf}
+    vision = args.learning_rate if args.vision_learning_rate is None else args.vision_learning_rate
+    return {"encoder": args.learning_rate, "vision": vision, "head": head, "crf": crf}
 
 
 def parameter_part(name: str) -> str:
-    """Tell which part a parameter belongs to: a pretrained `encoder`, the `crf`, or another `head`."""
-    parts = set(name.split("."))
-    if {"text_model", "vision_model"} & parts:
-        return "encoder"
-    return "crf" if "crf" in parts else "head"
+    """Tell which part a parameter belongs to: the text `encoder`, the `vision` encoder, the `crf`, or a `head`."""
+    parts = name.split(".")
+    known = {"text_model": "encoder", "vision_model": "vision", "crf": "crf"}
+    return next((known[part] for part in parts if part in known), "head")
 
 
 def load_teacher(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import torch
 from transformers import BatchFeature, ProcessorMixin
 
 from hf_mner.data.collator import pad_rows
@@ -135,6 +136,23 @@ class MnerProcessor(ProcessorMixin):
         if stage is not None and stage not in self.stages:
             raise ValueError(f"`stage={stage!r}` is not known; choose one of {', '.join(self.stages)}.")
         return stage or self.stages[0]
+
+
+def distinct(keys: Sequence[Any]) -> tuple[list[int], torch.Tensor]:
+    """Find the first position of each distinct key that is not empty (`()` or `None`).
+
+    Returns:
+        The positions, and for each key the number of its position among them (`b`, long), -1 for an empty key.
+    """
+    numbers: dict[Any, int] = {}
+    chosen: list[int] = []
+    index: list[int] = []
+    for position, key in enumerate(keys):
+        if key and key not in numbers:
+            numbers[key] = len(chosen)
+            chosen.append(position)
+        index.append(numbers[key] if key else -1)
+    return chosen, torch.tensor(index)
 
 
 def has_words(tokens: Sequence[str]) -> bool:

@@ -78,7 +78,7 @@ def run_rows(
 ) -> list[dict[str, Any]]:
     """Run the model over rows of similar length and return each row's slice of the output, in the rows' order."""
     shared = model.encode_shared(rows, processor, batch_size, EncodingCache() if cache is None else cache)
-    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]["input_ids"]))
+    order = sorted(range(len(rows)), key=lambda index: -processor.row_length(rows[index]))
     outputs: list[dict[str, Any]] = [{} for _ in rows]
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -24,7 +23,7 @@ from hf_mner.data.alignment import (
     tokenize_once,
     window_words,
 )
-from hf_mner.data.images import load_rgb_image
+from hf_mner.data.images import image_key, load_rgb_image
 from hf_mner.data.labels import decode_bio
 from hf_mner.data.schema import MnerExample
 from hf_mner.models.base.processing_base import (
@@ -34,6 +33,7 @@ from hf_mner.models.base.processing_base import (
     check_lengths,
     check_tokenizer,
     check_tokens,
+    distinct,
     example_tags,
     known_class,
 )
@@ -311,21 +311,9 @@ class MmavkProcessor(MnerProcessor):
         return self.image_processor([image, *crops], return_tensors="pt")["pixel_values"]
 
     def image_key(self, row: Row) -> Any:
-        """Return what tells a row's image and crops from others, `None` without an image.
-
-        Files are told apart by their names, bytes by what they are, all else by the pixels that the model would see.
-        """
-        image = row["image"]
-        if image is None:
-            return None
-        if isinstance(image, bytes):
-            image = hash(image)  # a key is kept for long, and bytes are large
-        elif isinstance(image, Mapping):
-            image = (image.get("path"), hash(image.get("bytes")))
-        elif not isinstance(image, str | PathLike):
-            pixels = load_rgb_image(image)
-            image = (pixels.size, hash(pixels.tobytes()))
-        return (image, tuple(row["crops"]))
+        """Return what tells a row's image and crops from others, `None` without an image."""
+        key = image_key(row["image"])
+        return None if key is None else (key, tuple(row["crops"]))
 
     # ----------------------------------------------------------------------------------------------- decoding
 
@@ -390,23 +378,6 @@ def rank(item: Mapping[str, Any]) -> tuple[bool, float]:
     """Order objects by similarity; those without come last, by the detector's score. Ties keep the given order."""
     similarity = item.get("similarity")
     return similarity is None, -float((item.get("score") or 0.0) if similarity is None else similarity)
-
-
-def distinct(keys: Sequence[Any]) -> tuple[list[int], torch.Tensor]:
-    """Find the first position of each distinct key that is not empty (`()` or `None`).
-
-    Returns:
-        The positions, and for each key the number of its position among them (`b`, long), -1 for an empty key.
-    """
-    numbers: dict[Any, int] = {}
-    chosen: list[int] = []
-    index: list[int] = []
-    for position, key in enumerate(keys):
-        if key and key not in numbers:
-            numbers[key] = len(chosen)
-            chosen.append(position)
-        index.append(numbers[key] if key else -1)
-    return chosen, torch.tensor(index)
 
 
 def box_inside(box: Sequence[float], image: Image.Image) -> tuple[int, int, int, int] | None:

@@ -1,0 +1,566 @@
+"""MNER-QG (Jia et al. 2023): each entity type is a query, answered by spans of the text and a box of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedConfig
+from transformers.utils import ModelOutput
+
+from hf_mner.layers.anchors import AnchorGrid, anchor_grid
+from hf_mner.layers.attention import AttentionPooling, CrossAttention, LabelAttention
+from hf_mner.layers.balance import LossBalance
+from hf_mner.layers.grounding import GroundingHead, GroundingScores, PlaceScores, ground, grounding_loss
+from hf_mner.layers.losses import IGNORE_INDEX, classification_loss
+from hf_mner.layers.pooling import gather_tokens
+from hf_mner.layers.pyramid import FeaturePyramid, MapProjection
+from hf_mner.layers.spans import decode_spans, span_targets
+from hf_mner.models.base.backbones import hidden_size, load_text_encoder, text_encoder
+from hf_mner.models.base.modeling_base import EncodingCache, MnerPreTrainedModel
+from hf_mner.models.base.vision import (
+    STRIDES,
+    feature_channels,
+    feature_map_model,
+    feature_maps,
+    load_feature_map_model,
+    select_feature_maps,
+)
+
+from .configuration_mner_qg import MnerQgConfig
+
+
+@dataclass
+class MnerQgOutput(ModelOutput):
+    """What the MNER-QG models give; boxes are those of `image_size` squares (see `hf_mner.data.letterbox`).
+
+    Args:
+        loss: scalar, when labels were given: Eq. 6.
+        logits: `b n q 2`, raw scores that a word starts and that it ends an entity of each type (Eq. 4);
+            `MnerQgForVisualGrounding`: `b a`, raw confidence of each place.
+        tags: `b n`, long, the decoded entities: 0 = outside, `1 + 2 k` and `2 + 2 k` = first and further words of an
+            entity of type `k`; -1 marks padding. `None` while training.
+        tag_scores: `b n`, the score of the entity that each word belongs to. `None` while training.
+        existence_logits: `b q`, raw score that the text has an entity of the type (Eq. 3).
+        boxes: `b q 4`, the box of each query, corners as fractions of the square. `None` while training.
+        box_scores: `b q`, its confidence in [0, 1]; 0 where there is no image. `None` while training.
+        match_logits: `b n n q`, raw scores that a start (second dimension) and an end (third) belong together
+            (Eq. 5), on request.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    tags: Tensor | None = None
+    tag_scores: Tensor | None = None
+    existence_logits: Tensor | None = None
+    boxes: Tensor | None = None
+    box_scores: Tensor | None = None
+    match_logits: Tensor | None = None
+
+
+class MnerQgPreTrainedModel(MnerPreTrainedModel):
+    """What the joint model and its grounding alone share: the encoders, the query's summary and the grounding."""
+
+    config_class = MnerQgConfig
+    base_model_prefix = "mner_qg"
+    is_distillable = False  # its decision is a choice among spans, or among places
+
+    def build_encoders(self) -> None:
+        """Build what reads text and images."""
+        config = self.config
+        self.text_model = text_encoder(config.text_config)
+        self.text_projection = nn.Linear(hidden_size(config), config.hidden_size)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        if config.modality == "text_image":
+            self.build_vision()
+
+    def build_vision(self) -> None:
+        """Build the image encoder, the maps' projections and, where it is trained, the grounding."""
+        config = self.config
+        if config.vision_config is None:
+            raise ValueError(
+                "`modality='text_image'` needs an image encoder; pass `vision=`, for example"
+                " `from_backbones('bert-base-cased', 'microsoft/resnet-50', ...)`, or `modality='text'`."
+            )
+        self.vision_model = feature_map_model(config.vision_config)
+        channels = feature_channels(self.vision_model)
+        if config.has_feature_pyramid:
+            self.pyramid = FeaturePyramid(channels, config.hidden_size)
+            channels = [config.hidden_size] * len(channels)
+        self.map_projections = nn.ModuleList(MapProjection(width, config.hidden_size) for width in channels)
+        self.input_modalities = ("text", "image")
+        if config.has_grounding:
+            self.query_pooling = AttentionPooling(config.hidden_size)
+            self.grounding = GroundingHead(config.hidden_size, len(channels), config.has_coordinates)
+
+    @classmethod
+    def from_backbones(
+        cls,
+        text: str,
+        vision: str | PreTrainedConfig | None = None,
+        *,
+        vocab_size: int | None = None,
+        text_kwargs: Mapping[str, Any] | None = None,
+        **config_kwargs: Any,
+    ) -> Any:
+        """Build a model from pretrained encoders; all else starts at random.
+
+        Args:
+            text: Hub name or folder of a text encoder; names of `PACKAGED_BACKBONES` work without the Hub.
+            vision: Hub name or folder of an image encoder with feature maps, or the configuration of one that starts
+                at random; `modality="text"` takes none.
+            vocab_size: rows of the embedding table; `None` = as the encoder has them.
+            text_kwargs: fields of the text encoder's configuration to replace, for example `num_hidden_layers=2`.
+            config_kwargs: fields of `MnerQgConfig`; `id2label` are the entity types.
+
+        Raises:
+            ValueError: if `vision` is missing, or given for text alone.
+        """
+        modality = config_kwargs.get("modality", MnerQgConfig.modality)
+        if vision is not None and modality == "text":
+            raise ValueError(f"`vision={vision!r}` is not read with `modality='text'`; leave it out.")
+        source = load_text_encoder(text, vocab_size, **(text_kwargs or {}))
+        images = load_feature_map_model(vision) if isinstance(vision, str) else None
+        vision_config = images.config if images is not None else vision and select_feature_maps(vision)
+        model = cls(cls.new_config(text_config=source.config, vision_config=vision_config, **config_kwargs))
+        model.text_model.load_state_dict(source.state_dict())
+        if images is not None:
+            model.vision_model.load_state_dict(images.state_dict())
+        return model
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, PlaceScores):
+            module.reset_confidence()
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch to training or evaluation; frozen encoders stay in evaluation."""
+        super().train(mode)
+        if self.config.is_vision_frozen and hasattr(self, "vision_model"):
+            self.vision_model.requires_grad_(False).eval()  # loading a checkpoint makes every parameter trainable
+        if self.config.is_text_frozen:
+            self.text_model.requires_grad_(False).eval()
+        return self
+
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """Encode `[CLS] query [SEP] sentence [SEP]`: `r t` gives `H'`, `r t d`."""
+        kwargs = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.is_text_frozen):
+            states = self.text_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state
+        return self.text_projection(self.dropout(states))
+
+    def encode_images(self, pixel_values: Tensor) -> list[Tensor]:
+        """Run the image encoder: `k 3 h w` gives its maps, `k c h w`, the finest first."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.is_vision_frozen):
+            return feature_maps(self.vision_model, pixel_values.to(self.vision_model.dtype))
+
+    def project_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Project the image encoder's maps: `U_i`, `k d h w`."""
+        maps = self.pyramid(maps) if self.config.has_feature_pyramid else maps
+        return [project(features) for project, features in zip(self.map_projections, maps, strict=True)]
+
+    def read_maps(self, pixel_values: Tensor | None, maps: Sequence[Tensor | None]) -> list[Tensor] | None:
+        """Return the projected maps of the images, or of what `encode_images` made of them; `None` without any."""
+        if pixel_values is not None:
+            return self.project_maps(self.encode_images(pixel_values))
+        dtype = self.text_projection.weight.dtype
+        given = [features.to(dtype) for features in maps if features is not None]
+        return self.project_maps(given) if given else None
+
+    def score_places(
+        self, states: Tensor, query_token_mask: Tensor, maps: Sequence[Tensor], image_index: Tensor
+    ) -> GroundingScores:
+        """Score every place of an image for a query.
+
+        Args:
+            states: `m t d`, encoded queries.
+            query_token_mask: `m t`, 1 for the query's own tokens.
+            maps: `k d h w` for each scale.
+            image_index: `m`, long, the image of each.
+        """
+        queries = self.dropout(self.query_pooling(states, query_token_mask))  # m d, Eq. 1
+        if self.config.has_normalized_features:
+            queries, maps = F.normalize(queries, dim=-1), [F.normalize(features, dim=1) for features in maps]
+        return self.grounding(queries, maps, image_index)
+
+    def anchor_grid(self, maps: Sequence[Tensor]) -> AnchorGrid:
+        """Lay the anchors on the maps."""
+        return anchor_grid(self.config.anchors, [features.shape[-1] for features in maps], maps[0].device)
+
+    # ------------------------------------------------------------------------------------- once for each image
+
+    @torch.no_grad()
+    def encode_shared(
+        self, rows: Sequence[dict[str, Any]], processor: Any, batch_size: int, cache: EncodingCache
+    ) -> Sequence[dict[str, Any]]:
+        """Encode each distinct image once; rows get `feature_maps` (`c h w` each) beside their image."""
+        if "image" not in self.input_modalities:
+            return rows
+        keys = [processor.image_key(row) for row in rows]
+        first = {key: row for key, row in zip(keys, rows, strict=True) if key is not None}
+        known = {key: cache[key] for key in first if key in cache}
+        missing = [key for key in first if key not in known]
+        for start in range(0, len(missing), batch_size):
+            chosen = missing[start : start + batch_size]
+            pixels = torch.stack([processor.pixel_values(first[key]) for key in chosen]).to(self.device)
+            maps = [features.cpu() for features in self.encode_images(pixels)]
+            for position, key in enumerate(chosen):
+                # One tensor, so that the cache counts its bytes; `pad` cuts it up again.
+                flat = torch.cat([features[position].flatten() for features in maps])
+                known[key] = cache[key] = flat
+        shapes = self.map_shapes()
+        return [
+            row if key is None else {**row, "feature_maps": split_maps(known[key], shapes)}
+            for row, key in zip(rows, keys, strict=True)
+        ]
+
+    def map_shapes(self) -> list[tuple[int, int, int]]:
+        """Return channels, height and width of the image encoder's maps."""
+        sides = [self.config.image_size // stride for stride in STRIDES]
+        return [(width, side, side) for width, side in zip(feature_channels(self.vision_model), sides, strict=True)]
+
+
+class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
+    """Entity spans and image boxes from one model, by answering one query for each entity type.
+
+    Departures: answers are words of the sentence, so the interactions after the text encoder run on the states of the
+    words' first sub-words alone, where the paper keeps every token. A text without an image is read with `H_a` = 0.
+    """
+
+    stages = ("recognition",)
+
+    def __init__(self, config: MnerQgConfig):
+        super().__init__(config)
+        width = config.hidden_size
+        self.build_encoders()
+        if config.modality == "text_image":
+            self.image_attention = nn.ModuleList(CrossAttention(width, config.num_attention_heads) for _ in STRIDES)
+        self.fusion = nn.Sequential(
+            nn.Linear(width * (2 if config.modality == "text_image" else 1), width), nn.GELU(), nn.Linear(width, width)
+        )
+        self.existence_pooling = AttentionPooling(width)
+        self.start_labels, self.end_labels, self.existence_labels = (LabelAttention(width) for _ in range(3))
+        self.start_existence, self.end_existence = ExistenceAwareness(width), ExistenceAwareness(width)
+        self.existence_attention = CrossAttention(width, 1)
+        self.existence_norm = nn.LayerNorm(width)
+        self.existence_classifier = nn.Linear(width, 2)  # W_exist, Eq. 3
+        self.start_classifier = nn.Linear(width, 2)  # W_s, Eq. 4
+        self.end_classifier = nn.Linear(width, 2)
+        self.match_classifier = nn.Linear(2 * width, 1)  # W_m, Eq. 5
+        if config.has_grounding:
+            self.balance = LossBalance()
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        first_subword_index: Tensor,
+        query_token_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        feature_map_8: Tensor | None = None,
+        feature_map_16: Tensor | None = None,
+        feature_map_32: Tensor | None = None,
+        image_index: Tensor | None = None,
+        labels: Tensor | None = None,
+        box_labels: Tensor | None = None,
+        return_match_logits: bool = False,
+    ) -> MnerQgOutput:
+        """Answer the queries of all types about each text.
+
+        Args:
+            input_ids: `(b q) t`, `[CLS] query [SEP] sentence [SEP]`: the `q` queries of the first text, then those of
+                the second, and so on.
+            attention_mask: `(b q) t`, 1 for real tokens, 0 for padding.
+            first_subword_index: `(b q) n`, long; position of each word's first sub-word, -1 marks padding.
+            query_token_mask: `(b q) t`, 1 for the query's own tokens.
+            token_type_ids: `(b q) t`, segments, for encoders that know them.
+            pixel_values: `k 3 h w`, distinct images.
+            feature_map_8: `k c h w`, in their place the maps that `encode_images` made of them: stride 8,
+            feature_map_16: stride 16,
+            feature_map_32: and stride 32.
+            image_index: `b`, long, the image of each text, -1 = none.
+            labels: `b n`, see `span_targets`; -100 marks padding. A text without any label counts for nothing.
+            box_labels: `b q 4`, gold box of each query, corners as fractions of the square; negative where the query
+                is not in the image.
+            return_match_logits: also give `match_logits`.
+
+        Raises:
+            ValueError: if the queries are not those of the model's types.
+        """
+        num_types = self.config.num_labels
+        if len(input_ids) % num_types:
+            raise ValueError(
+                f"{len(input_ids)} inputs cannot be {num_types} queries for each text; give the processor one query"
+                " for each of the model's types."
+            )
+        states = self.encode_text(input_ids, attention_mask, token_type_ids)  # (b q) t d, H'
+        maps = self.read_maps(pixel_values, (feature_map_8, feature_map_16, feature_map_32))
+        words = gather_tokens(states, first_subword_index)  # (b q) n d
+        mask = first_subword_index >= 0
+        words = self.fusion(self.read_image(words, maps, image_index))  # H_u
+        start, end, existence = self.interact(words, mask, states, attention_mask)
+        by_text = (len(input_ids) // num_types, num_types)
+        start_scores = self.start_classifier(start).unflatten(0, by_text)  # b q n 2
+        end_scores = self.end_classifier(end).unflatten(0, by_text)
+        existence_scores = self.existence_classifier(existence).unflatten(0, by_text)  # b q 2
+        match_logits = self.match(start, end).unflatten(0, by_text).movedim(1, -1)  # b n n q
+        logits = torch.stack([log_odds(start_scores), log_odds(end_scores)], dim=-1).transpose(1, 2)  # b n q 2
+        output = MnerQgOutput(logits=logits, existence_logits=log_odds(existence_scores))
+        if return_match_logits:
+            output["match_logits"] = match_logits
+        text_mask = mask.unflatten(0, by_text)[:, 0]  # b n
+        if labels is not None:
+            output["loss"] = self.text_loss(start_scores, end_scores, existence_scores, match_logits, labels)
+        if not self.training:
+            start_probability, end_probability = logits.float().sigmoid().unbind(-1)
+            output["tags"], output["tag_scores"] = decode_spans(
+                start_probability, end_probability, match_logits.float().sigmoid(), text_mask
+            )
+        if self.config.has_grounding:
+            self.ground_queries(output, states, query_token_mask, maps, image_index, labels, box_labels)
+        return output
+
+    def ground_queries(
+        self,
+        output: MnerQgOutput,
+        states: Tensor,
+        query_token_mask: Tensor,
+        maps: Sequence[Tensor] | None,
+        image_index: Tensor | None,
+        labels: Tensor | None,
+        box_labels: Tensor | None,
+    ) -> None:
+        """Ground the queries of the texts that have an image, and add loss and boxes to the output.
+
+        Args:
+            output: of `forward`; texts without an image get boxes of zeros.
+            states: `(b q) t d`, `H'`.
+            query_token_mask: `(b q) t`.
+            maps: `k d h w` for each scale, `None` = no text has an image.
+            image_index: `b`, -1 = none.
+            labels: `b n`.
+            box_labels: `b q 4`.
+        """
+        num_types = self.config.num_labels
+        num_texts = len(states) // num_types
+        boxes, box_scores = states.new_zeros(num_texts, num_types, 4), states.new_zeros(num_texts, num_types)
+        if maps is not None and image_index is not None:
+            with_image = torch.nonzero(image_index >= 0).squeeze(-1)
+            chosen = (with_image.unsqueeze(1) * num_types + torch.arange(num_types, device=self.device)).flatten()
+            images = image_index[with_image].repeat_interleave(num_types)
+            scores = self.score_places(states[chosen], query_token_mask[chosen], maps, images)
+            grid = self.anchor_grid(maps)
+            if labels is not None and box_labels is not None:
+                output["loss"] = self.joint_loss(
+                    output["loss"], scores, labels[with_image], box_labels[with_image], grid
+                )
+            if not self.training:
+                found, confidence = ground(scores, grid, self.config.object_loss)
+                boxes[with_image] = found.unflatten(0, (-1, num_types)).to(boxes.dtype)
+                box_scores[with_image] = confidence.unflatten(0, (-1, num_types)).to(boxes.dtype)
+        if not self.training:
+            output["boxes"], output["box_scores"] = boxes, box_scores
+
+    def read_image(self, words: Tensor, maps: Sequence[Tensor] | None, image_index: Tensor | None) -> Tensor:
+        """Let words read their image at three scales, and put what they read before them: `[H_a; H']`, `(b q) n 2d`.
+
+        All queries of a text read the image together, so that its keys and values are computed once for them.
+        """
+        if self.config.modality == "text":
+            return words
+        if maps is None or image_index is None:
+            return torch.cat([torch.zeros_like(words), words], dim=-1)
+        texts = words.unflatten(0, (len(image_index), -1))  # b q n d
+        together = texts.flatten(1, 2)
+        index = image_index.clamp(min=0)
+        read = [
+            attend(together, features.flatten(2).transpose(1, 2)[index])
+            for attend, features in zip(self.image_attention, maps, strict=True)
+        ]
+        seen = torch.stack(read).mean(0) * (image_index >= 0)[:, None, None]  # b (q n) d, H_a
+        return torch.cat([seen.unflatten(1, texts.shape[1:3]).flatten(0, 1), words], dim=-1)
+
+    def interact(
+        self, words: Tensor, mask: Tensor, states: Tensor, attention_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Existence-aware uni-modality interaction: words and the text's existence signal inform each other.
+
+        Args:
+            words: `r n d`, `H_u`.
+            mask: `r n`, bool.
+            states: `r t d`, `H'`.
+            attention_mask: `r t`.
+
+        Returns:
+            Start and end representations (`r n d`) and the existence representation (`r d`).
+        """
+        existence = self.existence_labels(self.existence_pooling(states, attention_mask))  # r d
+        start, end = self.start_labels(words), self.end_labels(words)
+        aware_start, aware_end = self.start_existence(start, existence), self.end_existence(end, existence)
+        both, both_mask = torch.cat([start, end], dim=1), torch.cat([mask, mask], dim=1)
+        read = self.existence_attention(existence.unsqueeze(1), both, both_mask).squeeze(1)
+        aware = self.existence_norm(existence + read)
+        return self.dropout(aware_start), self.dropout(aware_end), self.dropout(aware)
+
+    def match(self, start: Tensor, end: Tensor) -> Tensor:
+        """Eq. 5 for all pairs: `r n d` twice gives `r n n`. A linear layer on `[s; e]` is a sum of two."""
+        first, second = self.match_classifier.weight[0].chunk(2)
+        return (start @ first).unsqueeze(2) + (end @ second).unsqueeze(1) + self.match_classifier.bias
+
+    def text_loss(self, start: Tensor, end: Tensor, existence: Tensor, match_logits: Tensor, labels: Tensor) -> Tensor:
+        """Return `lambda_1 L_ED + lambda_2 L_ESP`.
+
+        Args:
+            start: `b q n 2`.
+            end: `b q n 2`.
+            existence: `b q 2`.
+            match_logits: `b n n q`.
+            labels: `b n`.
+
+        Departure: the paper does not say over which pairs L_match runs. Ours runs over the pairs that decoding would
+        ask about: starts and ends that are gold or predicted (one of the choices of BERT-MRC's public code).
+        """
+        config, num_types = self.config, self.config.num_labels
+        labelled = labels != IGNORE_INDEX
+        targets = span_targets(labels, num_types)
+        ignore = ~labelled.unsqueeze(-1)
+        start_loss, end_loss = (
+            classification_loss(scores.transpose(1, 2), target.long().masked_fill(ignore, IGNORE_INDEX))
+            for scores, target in ((start, targets.start), (end, targets.end))
+        )
+        existence_target = targets.exists.long().masked_fill(~labelled.any(1, keepdim=True), IGNORE_INDEX)  # b q
+        existence_loss = classification_loss(existence, existence_target)
+        asked_start = targets.start | (log_odds(start) > 0).transpose(1, 2)  # b n q
+        asked_end = targets.end | (log_odds(end) > 0).transpose(1, 2)
+        pairs = torch.triu(labelled.unsqueeze(2) & labelled.unsqueeze(1)).unsqueeze(-1)
+        asked = asked_start.unsqueeze(2) & asked_end.unsqueeze(1) & pairs
+        errors = F.binary_cross_entropy_with_logits(
+            match_logits[asked].float(), targets.match[asked].float(), reduction="sum"
+        )
+        match_loss = errors / asked.sum().clamp(min=1)
+        return config.existence_weight * existence_loss + config.span_weight * (start_loss + end_loss + match_loss)
+
+    def joint_loss(
+        self, text_loss: Tensor, scores: GroundingScores, labels: Tensor, box_labels: Tensor, grid: AnchorGrid
+    ) -> Tensor:
+        """Add the balanced L_QG (Eq. 6).
+
+        Args:
+            text_loss: a scalar.
+            scores: of the queries of `b` texts with an image.
+            labels: `b n`; a text without any label counts for nothing.
+            box_labels: `b q 4`.
+            grid: the places.
+        """
+        counts = (labels != IGNORE_INDEX).any(1).repeat_interleave(self.config.num_labels)  # m
+        boxes = box_labels.flatten(0, 1)[counts]
+        kept = GroundingScores(scores.confidence[counts], scores.shifts[counts])
+        loss = grounding_loss(kept, boxes, boxes[:, 2] > 0, grid, self.config.object_loss)
+        factor = self.balance(text_loss, loss) if self.config.balance == "dynamic" else 1.0
+        return text_loss + self.config.grounding_weight * factor * loss
+
+
+class MnerQgForVisualGrounding(MnerQgPreTrainedModel):
+    """FA-VG: the box of a phrase, with the encoders and the grounding head of MNER-QG and no text task.
+
+    Departure: Yang et al. average the `[CLS]` states of BERT's last four layers; we sum the phrase's own tokens up by
+    Eq. 1, so that the weights are those of the joint model's grounding.
+    """
+
+    stages = ("grounding",)
+
+    def __init__(self, config: MnerQgConfig):
+        super().__init__(config)
+        if not config.has_grounding:
+            raise ValueError(
+                "`MnerQgForVisualGrounding` grounds; give it `modality='text_image'` and a `grounding_weight` above 0."
+            )
+        self.build_encoders()
+        self.post_init()
+
+    @property
+    def entity_types(self) -> list[str]:
+        """Name the entity types that the model can give: none, it grounds what it is given."""
+        return []
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        query_token_mask: Tensor,
+        image_index: Tensor,
+        token_type_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        feature_map_8: Tensor | None = None,
+        feature_map_16: Tensor | None = None,
+        feature_map_32: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> MnerQgOutput:
+        """Find each phrase in its image.
+
+        Args:
+            input_ids: `b t`, `[CLS] phrase [SEP]`.
+            attention_mask: `b t`, 1 for real tokens.
+            query_token_mask: `b t`, 1 for the phrase's own tokens.
+            image_index: `b`, long, the image of each phrase.
+            token_type_ids: `b t`, segments.
+            pixel_values: `k 3 h w`, distinct images.
+            feature_map_8: `k c h w`, in their place the maps that `encode_images` made of them: stride 8,
+            feature_map_16: stride 16,
+            feature_map_32: and stride 32.
+            labels: `b 1 4`, gold boxes, corners as fractions of the square; negative = no label.
+        """
+        states = self.encode_text(input_ids, attention_mask, token_type_ids)
+        maps = self.read_maps(pixel_values, (feature_map_8, feature_map_16, feature_map_32))
+        if maps is None:
+            raise ValueError("Grounding needs an image; give `pixel_values`, or the three `feature_map_*`.")
+        scores = self.score_places(states, query_token_mask, maps, image_index)
+        grid = self.anchor_grid(maps)
+        output = MnerQgOutput(logits=scores.confidence)
+        if labels is not None:
+            boxes = labels.flatten(0, 1)
+            known = boxes[:, 2] > 0
+            kept = GroundingScores(scores.confidence[known], scores.shifts[known])
+            output["loss"] = grounding_loss(kept, boxes[known], known[known], grid, self.config.object_loss)
+        if not self.training:
+            boxes, confidence = ground(scores, grid, self.config.object_loss)
+            output["boxes"], output["box_scores"] = boxes.unsqueeze(1), confidence.unsqueeze(1)
+        return output
+
+
+class ExistenceAwareness(nn.Module):
+    """Eq. 2: words attend to the existence representation and are normalised.
+
+    There is one key, so the softmax of Eq. 2 is 1 whatever `Q_s` and `K_g` are. We keep `V_g` alone; the result is the
+    printed one.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.value = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, words: Tensor, existence: Tensor) -> Tensor:
+        """Inform words: `r n d` and `r d` give `r n d`."""
+        return self.norm(words + self.value(existence).unsqueeze(1))
+
+
+def log_odds(scores: Tensor) -> Tensor:
+    """Return the raw score of "yes" of a softmax over no and yes: `... 2` gives `...`."""
+    return scores[..., 1] - scores[..., 0]
+
+
+def split_maps(flat: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:
+    """Cut one long vector into maps of the given shapes."""
+    parts = flat.split([channels * height * width for channels, height, width in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+__all__ = ["MnerQgForMultimodalNer", "MnerQgForVisualGrounding", "MnerQgOutput", "MnerQgPreTrainedModel"]

@@ -1,0 +1,137 @@
+"""How MNER-QG is trained: the joint model, or its grounding alone; the best validation epoch kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from transformers import AutoConfig, set_seed
+from transformers.trainer_utils import EvalPrediction
+
+from hf_mner.data.labels import bio_labels, decode_bio
+from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.base import add_knowledge
+from hf_mner.metrics import score_grounding, score_spans
+from hf_mner.models.base.modeling_base import EncodingCache
+from hf_mner.models.base.processing_base import Row
+from hf_mner.models.mner_qg.modeling_mner_qg import (
+    MnerQgForMultimodalNer,
+    MnerQgForVisualGrounding,
+    MnerQgPreTrainedModel,
+)
+from hf_mner.models.mner_qg.processing_mner_qg import MnerQgProcessor
+
+from .fitting import Training, fit_model, is_finished, load_finished, training_device
+from .recipes import MnerQgRecipe
+
+logger = logging.getLogger(__name__)
+
+MODELS = {"recognition": MnerQgForMultimodalNer, "grounding": MnerQgForVisualGrounding}
+MAX_KEPT_BYTES = 2**32  # of a frozen image encoder's maps; beyond, images are encoded anew in every step
+
+
+class MnerQgTraining(Training):
+    """One MNER-QG training; see `Training` for the arguments."""
+
+    recipe: MnerQgRecipe
+
+    def run(self) -> MnerQgPreTrainedModel:
+        """Train, or load where it is finished, and return the model."""
+        recipe = self.recipe
+        if is_finished(self.output_dir):
+            return load_finished(MODELS[recipe.task], self.output_dir)
+        set_seed(recipe.seed)
+        processor = self.new_processor()
+        train, validation = (add_knowledge(part, self.sources) for part in (self.train, self.validation))
+        model = self.new_model(has_boxes=any(map(has_gold_box, train))).to(training_device())
+        rows, validation_rows = (self.labelled_rows(model, processor, part) for part in (train, validation))
+        if "image" in model.input_modalities and not any(row["image"] for row in rows):
+            logger.warning("No training text has an image: the model is trained as text alone.")
+        fit_model(
+            model,
+            processor,
+            self.output_dir,
+            recipe.training,
+            rows,
+            validation_rows,
+            self.score if recipe.task == "recognition" else score_boxes,
+            seed=recipe.seed,
+            callbacks=self.callbacks,
+            metric="f1" if recipe.task == "recognition" else "accu@0.5",
+        )
+        return model
+
+    def new_model(self, has_boxes: bool) -> MnerQgPreTrainedModel:
+        """Build the model of the recipe from its encoders; without any gold box it learns no grounding."""
+        recipe, fields = self.recipe, dict(self.recipe.model)
+        if recipe.reads_images_itself and not has_boxes and recipe.task == "recognition":
+            logger.warning("No training text has a box: `grounding_weight` becomes 0, and the model gives no boxes.")
+            fields["grounding_weight"] = 0
+        vision: Any = recipe.vision_backbone
+        if recipe.vision_config is not None:
+            vision = AutoConfig.for_model(**recipe.vision_config)
+        model = MODELS[recipe.task].from_backbones(
+            recipe.backbone,
+            vision,
+            text_kwargs=recipe.text_kwargs,
+            id2label=dict(enumerate(self.types)),
+            label2id={name: index for index, name in enumerate(self.types)},
+            **fields,
+        )
+        return model.train()  # freezes what is frozen before the optimiser is built
+
+    def new_processor(self) -> MnerQgProcessor:
+        """Build the processor of the recipe."""
+        recipe = self.recipe
+        options = {"image_size": recipe.model["image_size"]} if "image_size" in recipe.model else {}
+        return MnerQgProcessor.from_backbones(
+            recipe.backbone,
+            recipe.vision_backbone,
+            types=self.types,
+            query_style=recipe.query_style,
+            queries=recipe.queries,
+            max_length=recipe.max_length,
+            query_max_length=recipe.query_max_length,
+            grounding_threshold=recipe.grounding_threshold,
+            **options,
+        )
+
+    def labelled_rows(
+        self, model: MnerQgPreTrainedModel, processor: MnerQgProcessor, examples: Sequence[MnerExample]
+    ) -> Sequence[Row]:
+        """Make training rows; a frozen image encoder sees each image once, before training."""
+        rows: Any = processor.rows(examples, self.recipe.task, model.config.label2id)
+        if "image" in model.input_modalities and model.config.is_vision_frozen:
+            numbers = sum(channels * height * width for channels, height, width in model.map_shapes())
+            images = {key for row in rows if (key := processor.image_key(row)) is not None}
+            if 4 * numbers * len(images) <= MAX_KEPT_BYTES:
+                rows = model.encode_shared(rows, processor, self.recipe.training.batch_size, EncodingCache())
+        return rows
+
+    def score(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Score decoded tags by typed entities."""
+        tags = prediction.predictions
+        names = bio_labels(self.types)
+        predicted, gold = [], []
+        # With grounding, the predictions are the tags and the boxes.
+        for row, labels in zip(tags[0] if isinstance(tags, tuple) else tags, prediction.label_ids, strict=True):
+            real = labels != -100
+            predicted.append(decode_bio([names[index] for index in row[: len(real)][real]]))
+            gold.append(decode_bio([names[index] for index in labels[real]]))
+        scores = score_spans(predicted, gold)
+        return {name: scores[name] for name in ("precision", "recall", "f1")}
+
+
+def score_boxes(prediction: EvalPrediction) -> dict[str, float]:
+    """Score boxes in the letterboxed square, as FA-VG does."""
+    gold = [row.tolist() for row in prediction.label_ids]  # one box each
+    found = [row[0].tolist() if np.all(row[0, 2:] > row[0, :2]) else None for row in prediction.predictions]
+    scores = score_grounding(found, gold)
+    return {name: scores[name] for name in ("accu@0.5", "accu@0.75", "miou")}
+
+
+def has_gold_box(example: MnerExample) -> bool:
+    """Tell whether an entity of the example has a box in an image that is there."""
+    return example.get("image") is not None and any(entity["boxes"] for entity in example.get("entities") or ())
