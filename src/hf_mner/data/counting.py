@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .folder_dataset import find_split_files
 from .labels import decode_bio
-from .readers import GENERATED, find_data_dir, find_file, get_source
+from .readers import GENERATED, YOLO, find_data_dir, find_file, get_source
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -86,6 +86,11 @@ def _iterate_label_files(name: str, data_dir: str | os.PathLike[str] | None) -> 
         yield from find_split_files(folder).items()
         boxes = [folder / "boxes.jsonl", *sorted(folder.glob("xml/*.xml"))]
         yield from ((path.name, path) for path in boxes if path.is_file())
+        return
+    if name == YOLO:
+        from .yolo_labels import list_yolo_files
+
+        yield from list_yolo_files(find_data_dir(data_dir, name))
         return
     source = get_source(name)
     root = find_data_dir(data_dir, name)

@@ -16,12 +16,14 @@ from .readers import (
     DATA_VARIABLE,
     DATASET_NAMES,
     GENERATED,
+    PHRASE_SETS,
+    YOLO,
     DatasetSource,
     find_data_dir,
     find_file,
     get_source,
 )
-from .rows import LoadingPlan, OnError, find_image_folders, iterate_rows, list_types, make_voc_finder
+from .rows import LoadingPlan, OnError, RowPlan, find_image_folders, iterate_rows, list_types, make_voc_finder
 from .schema import mner_features
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ def load_mner_dataset(
 
     Args:
         name: `twitter2015`, `twitter2017`, `twitter_gmner`, `twitter_fmnerg`, `conll2003`, `wnut17`, `cp_mner`,
-            `planted_signal` (generated, see `synthetic`), or `folder` (see `folder_dataset`).
+            `yolo` (phrases with boxes, see `yolo_labels`), `planted_signal` (generated, see `synthetic`), or `folder`
+            (see `folder_dataset`).
         data_dir: the folder that holds all published sets (default: the environment variable `HF_MNER_DATA`); for
             `folder`, the user's own folder; not read for `planted_signal`.
         granularity: `"fine"` reads the 51 fine types of `twitter_fmnerg` instead of its 8 coarse ones.
@@ -72,11 +75,14 @@ def load_mner_dataset(
         raise ValueError(f"Data set {name!r} is not known; choose one of {', '.join(DATASET_NAMES)}.")
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error={on_error!r}` is not known; choose 'raise' or 'skip'.")
-    if name in ("folder", GENERATED) and granularity != "coarse":
+    if name in ("folder", GENERATED, *PHRASE_SETS) and granularity != "coarse":
         raise ValueError(f"`granularity={granularity!r}` is for 'twitter_fmnerg' only; leave it out for {name!r}.")
     if name == GENERATED:
         return _generate(knowledge, image_dir)
-    if name == "folder":
+    plans: Sequence[LoadingPlan | RowPlan]
+    if name in PHRASE_SETS:
+        plans = _plan_phrases(name, find_data_dir(data_dir, name), knowledge, image_dir)
+    elif name == "folder":
         plans = plan_folder(find_data_dir(data_dir, name), unify_types, knowledge, image_dir)
     else:
         source = get_source(name, granularity)
@@ -91,6 +97,21 @@ def _generate(knowledge: Literal["auto"] | Sequence[str], image_dir: str | os.Pa
         raise ValueError(f"`image_dir={str(image_dir)!r}` is for sets with files; leave it out for {GENERATED!r}.")
     selected = [] if knowledge == "auto" else check_knowledge_names(GENERATED, {DRAWING: None}, knowledge)
     return load_planted_signal(with_knowledge=DRAWING in selected)
+
+
+def _plan_phrases(
+    name: str,
+    data_dir: Path,
+    knowledge: Literal["auto"] | Sequence[str],
+    image_dir: str | os.PathLike[str] | None,
+) -> list[RowPlan]:
+    from .yolo_labels import plan_yolo
+
+    if knowledge != "auto":
+        check_knowledge_names(name, {}, knowledge)
+    if image_dir is not None:
+        raise ValueError(f"`image_dir={str(image_dir)!r}` is not for {YOLO!r}, whose labels lie beside its images.")
+    return plan_yolo(data_dir)
 
 
 def _plan_published(
@@ -136,19 +157,19 @@ def _find_box_folder(data_dir: Path, source: DatasetSource) -> Path | None:
     return folder
 
 
-def _build(plans: Sequence[LoadingPlan], on_error: OnError) -> DatasetDict:
+def _build(plans: Sequence[LoadingPlan | RowPlan], on_error: OnError) -> DatasetDict:
     from datasets import DatasetDict
 
     return DatasetDict({plan.split: _build_split(plan, on_error) for plan in plans})
 
 
-def _build_split(plan: LoadingPlan, on_error: OnError) -> Dataset:
+def _build_split(plan: LoadingPlan | RowPlan, on_error: OnError) -> Dataset:
     from datasets import Dataset, NamedSplit
 
     features = mner_features(plan.types)
     index = {label: number for number, label in enumerate(bio_labels(plan.types))}
     columns: dict[str, list[Any]] = {column: [] for column in features}
-    for row in iterate_rows(plan, on_error):
+    for row in plan.rows(on_error) if isinstance(plan, RowPlan) else iterate_rows(plan, on_error):
         for column, values in columns.items():
             values.append(row[column])
     if not columns["id"]:

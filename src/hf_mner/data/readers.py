@@ -147,7 +147,9 @@ SOURCES: dict[str, DatasetSource] = {
     ),
 }
 GENERATED = "planted_signal"  # needs no files, see `synthetic`
-DATASET_NAMES = (*SOURCES, GENERATED, "folder")
+YOLO = "yolo"  # see `yolo_labels`
+PHRASE_SETS = (YOLO,)  # phrases with boxes, and no files of words and tags
+DATASET_NAMES = (*SOURCES, *PHRASE_SETS, GENERATED, "folder")
 
 
 def get_source(name: str, granularity: str = "coarse") -> DatasetSource:

@@ -50,6 +50,23 @@ class LoadingPlan:
     find_knowledge: KnowledgeJoiner
 
 
+@dataclass(frozen=True)
+class RowPlan:
+    """One split of a set without label files of words.
+
+    Attributes:
+        split: `train`, `validation` or `test`.
+        path: where it is from, for error texts.
+        types: types of the label list.
+        rows: yields the rows; their `ner_tags` are tags, not numbers.
+    """
+
+    split: str
+    path: Path
+    types: Sequence[str]
+    rows: Callable[[OnError], Iterator[dict[str, Any]]]
+
+
 def list_types(published: Sequence[str], use_unified: bool) -> list[str]:
     """Return the type names of the label list.
 
