@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .folder_dataset import find_split_files
 from .labels import decode_bio
-from .readers import GENERATED, YOLO, find_data_dir, find_file, get_source
+from .readers import FLICKR30K, GENERATED, PHRASE_SETS, find_data_dir, find_file, get_source
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -87,10 +87,12 @@ def _iterate_label_files(name: str, data_dir: str | os.PathLike[str] | None) -> 
         boxes = [folder / "boxes.jsonl", *sorted(folder.glob("xml/*.xml"))]
         yield from ((path.name, path) for path in boxes if path.is_file())
         return
-    if name == YOLO:
+    if name in PHRASE_SETS:
+        from .flickr30k_entities import list_flickr30k_files
         from .yolo_labels import list_yolo_files
 
-        yield from list_yolo_files(find_data_dir(data_dir, name))
+        list_files = list_flickr30k_files if name == FLICKR30K else list_yolo_files
+        yield from list_files(find_data_dir(data_dir, name))
         return
     source = get_source(name)
     root = find_data_dir(data_dir, name)

@@ -58,6 +58,19 @@ class BoxAnnotation:
         logger.warning("%s The boxes are left out.", message)
 
 
+def parse_voc_file(path: Path) -> tuple[ElementTree.Element, tuple[int, int] | None]:
+    """Return the root of a Pascal-VOC file and the image's `(width, height)`, None where it does not say.
+
+    Raises:
+        ValueError: if the file is not XML, or its size is no size.
+    """
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path}: not a readable XML file ({error}); expected Pascal-VOC. Fetch it again.") from error
+    return root, _read_voc_size(root, path)
+
+
 def read_voc_file(path: Path) -> BoxAnnotation:
     """Read one Pascal-VOC file; several objects of one name are several boxes of one entity.
 
@@ -66,11 +79,8 @@ def read_voc_file(path: Path) -> BoxAnnotation:
     Raises:
         ValueError: if the file is not XML, lacks a needed element, or holds a box that `check_box` refuses.
     """
-    try:
-        root = ElementTree.fromstring(path.read_bytes())
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path}: not a readable XML file ({error}); expected Pascal-VOC. Fetch it again.") from error
-    annotation = BoxAnnotation(image_size=_read_voc_size(root, path))
+    root, size = parse_voc_file(path)
+    annotation = BoxAnnotation(image_size=size)
     for voc_object in root.iter("object"):
         name = voc_object.findtext("name")
         if not name:

@@ -15,6 +15,7 @@ from .labels import bio_labels
 from .readers import (
     DATA_VARIABLE,
     DATASET_NAMES,
+    FLICKR30K,
     GENERATED,
     PHRASE_SETS,
     YOLO,
@@ -49,8 +50,8 @@ def load_mner_dataset(
 
     Args:
         name: `twitter2015`, `twitter2017`, `twitter_gmner`, `twitter_fmnerg`, `conll2003`, `wnut17`, `cp_mner`,
-            `yolo` (phrases with boxes, see `yolo_labels`), `planted_signal` (generated, see `synthetic`), or `folder`
-            (see `folder_dataset`).
+            `flickr30k_entities` and `yolo` (phrases with boxes, see `flickr30k_entities` and `yolo_labels`),
+            `planted_signal` (generated, see `synthetic`), or `folder` (see `folder_dataset`).
         data_dir: the folder that holds all published sets (default: the environment variable `HF_MNER_DATA`); for
             `folder`, the user's own folder; not read for `planted_signal`.
         granularity: `"fine"` reads the 51 fine types of `twitter_fmnerg` instead of its 8 coarse ones.
@@ -105,10 +106,13 @@ def _plan_phrases(
     knowledge: Literal["auto"] | Sequence[str],
     image_dir: str | os.PathLike[str] | None,
 ) -> list[RowPlan]:
+    from .flickr30k_entities import plan_flickr30k
     from .yolo_labels import plan_yolo
 
     if knowledge != "auto":
         check_knowledge_names(name, {}, knowledge)
+    if name == FLICKR30K:
+        return plan_flickr30k(data_dir, image_dir)
     if image_dir is not None:
         raise ValueError(f"`image_dir={str(image_dir)!r}` is not for {YOLO!r}, whose labels lie beside its images.")
     return plan_yolo(data_dir)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .counting import count_dataset
-from .readers import SOURCES
+from .readers import OTHER_FACTS, find_facts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,7 +60,7 @@ def render_dataset_card(dataset: Mapping[str, Dataset], name: str) -> str:
     """Return the dataset card: YAML front matter, provenance, licence, counts and types, all from the data itself."""
     import yaml
 
-    source = SOURCES.get(name)
+    source = find_facts(name)
     metadata = {
         "language": [source.language] if source else None,
         "license": source.license if source else "unknown",
@@ -72,6 +72,7 @@ def render_dataset_card(dataset: Mapping[str, Dataset], name: str) -> str:
     }
     front = yaml.safe_dump({key: value for key, value in metadata.items() if value is not None}, sort_keys=False)
     counts = count_dataset(dataset)
+    tags = "BIO tags made for this copy" if name in OTHER_FACTS else "the published BIO tags"
     provenance = source.provenance if source else "A user's own folder of BIO files."
     return "\n".join(
         [
@@ -80,7 +81,7 @@ def render_dataset_card(dataset: Mapping[str, Dataset], name: str) -> str:
             f"**Licence.** {source.license_text if source else _OWN_LICENSE}\n",
             f"## Counts\n\n{_render_counts(counts)}\n",
             f"## Types\n\n{_render_types(counts)}\n\n{_render_mapping(source.types if source else (), counts)}",
-            "## Columns\n\n`ner_tags` are the published BIO tags; `entities` is their conlleval reading, `start` and"
+            f"## Columns\n\n`ner_tags` are {tags}; `entities` is their conlleval reading, `start` and"
             " `end` index tokens (end exclusive), `boxes` are `[xmin, ymin, xmax, ymax]` in pixels, `[]` = not in the"
             " image. `image` is null where the file was not at hand.\n",
         ]

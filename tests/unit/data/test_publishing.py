@@ -89,3 +89,15 @@ def test_card_of_a_published_set_names_licence_and_mapping(load_published, tmp_p
     assert "| entities | 6,352 | 1,594 | 5,207 |" in card
     assert "as published" in render_dataset_card(load_published("twitter2015", unify_types=False), "twitter2015")
     assert "license: cc-by-4.0" in render_dataset_card(load_published("wnut17"), "wnut17")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("yolo", ["Each class in an image is a row", "BIO tags made for this copy"]), ("planted_signal", ["apache-2.0"])],
+)
+def test_card_of_a_set_without_published_tags(own_folder, name, words):
+    from hf_mner.data.publishing import render_dataset_card
+
+    card = render_dataset_card(load_mner_dataset("folder", own_folder), name)
+    assert "A user's own folder" not in card
+    assert all(word in card for word in [*words, "language:\n- en"])
