@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from transformers import initialization as init
 
 from .anchors import ANCHORS_PER_CELL, AnchorGrid, assign_anchors, decode_boxes, encode_boxes
+from .attention import Projection
 
 ObjectLoss = Literal["bce", "cross_entropy"]
 OBJECT_LOSSES: tuple[str, ...] = get_args(ObjectLoss)
@@ -64,7 +65,7 @@ class GroundingScale(nn.Module):
         super().__init__()
         self.has_coordinates = has_coordinates
         self.image = nn.Conv2d(width + COORDINATES * has_coordinates, width, 1, bias=False)
-        self.query = nn.Linear(width, width, bias=False)
+        self.query = Projection(width, width, bias=False)
         self.norm = nn.BatchNorm2d(width)
         self.output = PlaceScores(width, ANCHORS_PER_CELL * 5, 1)
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from transformers.utils import ModelOutput
 
 from hf_mner.layers.anchors import AnchorGrid, anchor_grid
-from hf_mner.layers.attention import AttentionPooling, CrossAttention, LabelAttention
+from hf_mner.layers.attention import AttentionPooling, CrossAttention, LabelAttention, Projection
 from hf_mner.layers.balance import LossBalance
 from hf_mner.layers.grounding import GroundingHead, GroundingScores, PlaceScores, ground, grounding_loss
 from hf_mner.layers.losses import IGNORE_INDEX, classification_loss
@@ -73,7 +73,7 @@ class MnerQgPreTrainedModel(MnerPreTrainedModel):
         """Build what reads text and images."""
         config = self.config
         self.text_model = text_encoder(config.text_config)
-        self.text_projection = nn.Linear(hidden_size(config), config.hidden_size)
+        self.text_projection = Projection(hidden_size(config), config.hidden_size)
         self.dropout = nn.Dropout(config.classifier_dropout)
         if config.modality == "text_image":
             self.build_vision()
@@ -137,6 +137,8 @@ class MnerQgPreTrainedModel(MnerPreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, PlaceScores):
             module.reset_confidence()
+        elif isinstance(module, Projection):
+            module.reset_projection()
 
     def train(self, mode: bool = True) -> Any:
         """Switch to training or evaluation; frozen encoders stay in evaluation."""
@@ -241,7 +243,7 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
         if config.modality == "text_image":
             self.image_attention = nn.ModuleList(CrossAttention(width, config.num_attention_heads) for _ in STRIDES)
         self.fusion = nn.Sequential(
-            nn.Linear(width * (2 if config.modality == "text_image" else 1), width), nn.GELU(), nn.Linear(width, width)
+            Projection(width * (2 if config.modality == "text_image" else 1), width), nn.GELU(), Projection(width, width)
         )
         self.existence_pooling = AttentionPooling(width)
         self.start_labels, self.end_labels, self.existence_labels = (LabelAttention(width) for _ in range(3))
@@ -544,7 +546,7 @@ class ExistenceAwareness(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.value = nn.Linear(width, width)
+        self.value = Projection(width, width)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, words: Tensor, existence: Tensor) -> Tensor:
