@@ -1,4 +1,4 @@
-"""`hf-mner data`: what data sets there are, what they hold, writing them as Parquet, and generating one."""
+"""`hf-mner data`: what data sets there are, what they hold, writing them as Parquet, generating one, and boxes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from .options import DataDir, Granularity
+from .weak_boxes import weak_boxes
 
-app = typer.Typer(no_args_is_help=True, help="List, count, publish and generate data sets.")
+app = typer.Typer(no_args_is_help=True, help="List, count, publish, generate and ground data sets.")
+app.command("weak-boxes")(weak_boxes)
 Name = Annotated[str, typer.Argument(help="Name of the data set, see `hf-mner data list`.")]
 
 
