@@ -405,6 +405,8 @@ def answer_all(
             if questions and (old is None or (old["answers"] is None and on_error == "raise")):
                 todo.append((split, row, example, questions))
     if not todo:
+        if not answers.found:
+            logger.warning("No text has both an image and an entity, so no box is asked for; are the images there?")
         return
     model, processor = load_grounding(model_folder)
     for first in progress(range(0, len(todo), CHUNK)):

@@ -195,10 +195,11 @@ def test_an_image_that_cannot_be_read_stops_or_is_skipped(posts, model_folder, t
     assert report["splits"]["train"]["images"] == 11
 
 
-def test_texts_without_image_keep_their_gold_boxes(posts, model_folder, tmp_path):
+def test_texts_without_image_keep_their_gold_boxes(posts, model_folder, tmp_path, caplog):
     shutil.rmtree(posts / "images")
     before = load(posts)
     report = write_weak_boxes(before, tmp_path / "out", model_folder, replaces_gold=True)
+    assert "No text has both an image and an entity" in caplog.text
     assert entities_of(load(tmp_path / "out")) == entities_of(before)
     assert [(part["queries"], part["weak"], part["agreement"]) for part in report["splits"].values()] == [
         (0, 0, None)
