@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from hf_mner.data.boxes import Box
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import KnowledgeSource
-from hf_mner.metrics import score_grounded_entities, score_seen_unseen, score_spans
+from hf_mner.metrics import score_grounded_entities, score_grounding, score_seen_unseen, score_spans
 from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import MnerProcessor
 from hf_mner.models.base.recognition import recognize_by_stage
@@ -43,7 +44,9 @@ def evaluate_model(
     Returns:
         `stages` (for each stage the span F1 of what it found, whatever the type), `examples` and `seconds`; unless the
         model stops before the last stage also `entities` (exact span and type: conlleval reading of the gold, as the
-        loaders give it), and `seen_unseen` and `grounded` where asked for and possible. Fractions are in [0, 1].
+        loaders give it), and `seen_unseen` and `grounded` where asked for and possible. Models that answer queries
+        with boxes also have `grounding`: the accuracy of the best box of each query that has gold boxes, whatever
+        entities were found. Fractions are in [0, 1].
     """
     started = time.perf_counter()
     cache = EncodingCache()  # one image's knowledge is encoded once, whatever the chunk it is in
@@ -64,6 +67,9 @@ def evaluate_model(
         "examples": len(examples),
         "seconds": time.perf_counter() - started,
     }
+    queries = [pair for stage, part in found.items() for pair in answered_queries(part, examples, stage)]
+    if queries:
+        scores["grounding"] = score_grounding(*zip(*queries, strict=True))
     if processor.stages[-1] not in found:
         return scores
     last = found[processor.stages[-1]]
@@ -76,6 +82,29 @@ def evaluate_model(
         references = [example["entities"] for example in examples]
         scores["grounded"] = score_grounded_entities([grounded_of(example) for example in last], references)
     return scores
+
+
+def answered_queries(
+    found: Sequence[Mapping[str, Any]], examples: Sequence[MnerExample], stage: str
+) -> Iterator[tuple[Box | None, list[Box]]]:
+    """Yield predicted box (or None) and gold boxes of each query that has gold boxes.
+
+    Args:
+        found: what a stage found; without `query_boxes` there is nothing to yield.
+        examples: the gold.
+        stage: a query is a phrase in `grounding`, a type in all others.
+    """
+
+    def query_of(item: Mapping[str, Any]) -> Any:
+        return (item["start"], item["end"]) if stage == "grounding" else item["type"]
+
+    for answer, example in zip(found, examples, strict=True):
+        if "query_boxes" in answer:
+            boxes = {query_of(item): item["box"] for item in answer["query_boxes"]}
+            gold: dict[Any, list[Box]] = {}
+            for entity in example["entities"]:
+                gold.setdefault(query_of(entity), []).extend(entity["boxes"])
+            yield from ((boxes.get(query), acceptable) for query, acceptable in gold.items() if acceptable)
 
 
 def spans_of(example: MnerExample) -> list[tuple[int, int, str]]:

@@ -74,7 +74,7 @@ def evaluate(
     typer.echo(f"knowledge: {', '.join(scores['knowledge']) or 'none'}")
     for stage, values in scores["stages"].items():
         typer.echo(f"spans of stage {stage}, whatever their type\n{format_scores(values)}")
-    for part in ("entities", "seen_unseen", "grounded"):
+    for part in ("entities", "seen_unseen", "grounded", "grounding"):
         if part in scores:
             typer.echo(f"{part}\n{format_scores(scores[part])}")
     if output is not None:

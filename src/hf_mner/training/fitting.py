@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ import torch
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import EvalPrediction
 
+from hf_mner.data.labels import decode_bio
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import KnowledgeSource
+from hf_mner.metrics import score_spans
 from hf_mner.models.base.processing_base import MnerProcessor, Row
 
 from .arguments import MnerTrainingArguments
@@ -154,6 +156,23 @@ def training_arguments(settings: FittingRecipe, folder: Path, seed: int, metric:
         greater_is_better=True if chooses_best else None,
         logging_strategy="epoch",
     )
+
+
+def score_tag_rows(predicted: Iterable[Any], labels: Iterable[Any], names: Sequence[str]) -> dict[str, float]:
+    """Score decoded tags by typed entities.
+
+    Args:
+        predicted: for each text its tags, indices of `names`; what stands behind its labels is not read.
+        labels: for each text the gold tags; -100 marks padding.
+        names: the BIO tags.
+    """
+    found, gold = [], []
+    for tags, row in zip(predicted, labels, strict=True):
+        real = row != -100
+        found.append(decode_bio([names[index] for index in tags[: len(real)][real]]))
+        gold.append(decode_bio([names[index] for index in row[real]]))
+    scores = score_spans(found, gold)
+    return {name: scores[name] for name in ("precision", "recall", "f1")}
 
 
 def save_finished(model: PreTrainedModel, processor: MnerProcessor, folder: Path) -> None:

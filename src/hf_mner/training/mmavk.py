@@ -10,16 +10,15 @@ from typing import Any
 from transformers import set_seed
 from transformers.trainer_utils import EvalPrediction
 
-from hf_mner.data.labels import bio_labels, decode_bio
+from hf_mner.data.labels import bio_labels
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import add_knowledge
-from hf_mner.metrics import score_spans
 from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import Row
 from hf_mner.models.mmavk.modeling_mmavk import MmavkForTokenClassification
 from hf_mner.models.mmavk.processing_mmavk import MmavkProcessor
 
-from .fitting import Training, drop_knowledge, fit_model, is_finished, load_finished, training_device
+from .fitting import Training, drop_knowledge, fit_model, is_finished, load_finished, score_tag_rows, training_device
 from .recipes import MmavkRecipe
 
 logger = logging.getLogger(__name__)
@@ -94,13 +93,7 @@ class MmavkTraining(Training):
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         """Score decoded tags by typed entities."""
-        predicted, gold = [], []
-        for tags, labels in zip(prediction.predictions, prediction.label_ids, strict=True):
-            real = labels != -100
-            predicted.append(decode_bio([self.tags[index] for index in tags[: len(real)][real]]))
-            gold.append(decode_bio([self.tags[index] for index in labels[real]]))
-        scores = score_spans(predicted, gold)
-        return {name: scores[name] for name in ("precision", "recall", "f1")}
+        return score_tag_rows(prediction.predictions, prediction.label_ids, self.tags)
 
 
 def mmavk_processor(recipe: MmavkRecipe) -> MmavkProcessor:

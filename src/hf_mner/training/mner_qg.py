@@ -10,10 +10,10 @@ import numpy as np
 from transformers import AutoConfig, set_seed
 from transformers.trainer_utils import EvalPrediction
 
-from hf_mner.data.labels import bio_labels, decode_bio
+from hf_mner.data.labels import bio_labels
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import add_knowledge
-from hf_mner.metrics import score_grounding, score_spans
+from hf_mner.metrics import score_grounding
 from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import Row
 from hf_mner.models.mner_qg.modeling_mner_qg import (
@@ -23,7 +23,7 @@ from hf_mner.models.mner_qg.modeling_mner_qg import (
 )
 from hf_mner.models.mner_qg.processing_mner_qg import MnerQgProcessor
 
-from .fitting import Training, fit_model, is_finished, load_finished, training_device
+from .fitting import Training, fit_model, is_finished, load_finished, score_tag_rows, training_device
 from .recipes import MnerQgRecipe
 
 logger = logging.getLogger(__name__)
@@ -112,16 +112,9 @@ class MnerQgTraining(Training):
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         """Score decoded tags by typed entities."""
-        tags = prediction.predictions
-        names = bio_labels(self.types)
-        predicted, gold = [], []
-        # With grounding, the predictions are the tags and the boxes.
-        for row, labels in zip(tags[0] if isinstance(tags, tuple) else tags, prediction.label_ids, strict=True):
-            real = labels != -100
-            predicted.append(decode_bio([names[index] for index in row[: len(real)][real]]))
-            gold.append(decode_bio([names[index] for index in labels[real]]))
-        scores = score_spans(predicted, gold)
-        return {name: scores[name] for name in ("precision", "recall", "f1")}
+        tags = prediction.predictions  # with grounding, the tags and the boxes
+        tags = tags[0] if isinstance(tags, tuple) else tags
+        return score_tag_rows(tags, prediction.label_ids, bio_labels(self.types))
 
 
 def score_boxes(prediction: EvalPrediction) -> dict[str, float]:

@@ -167,7 +167,12 @@ class MnerQgPreTrainedModel(MnerPreTrainedModel):
         return [project(features) for project, features in zip(self.map_projections, maps, strict=True)]
 
     def read_maps(self, pixel_values: Tensor | None, maps: Sequence[Tensor | None]) -> list[Tensor] | None:
-        """Return the projected maps of the images, or of what `encode_images` made of them; `None` without any."""
+        """Return the projected maps of the images, or of what `encode_images` made of them; `None` without any.
+
+        The text variant reads none, whatever the batch holds.
+        """
+        if self.config.modality == "text":
+            return None
         if pixel_values is not None:
             return self.project_maps(self.encode_images(pixel_values))
         dtype = self.text_projection.weight.dtype
