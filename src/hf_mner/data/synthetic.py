@@ -23,7 +23,7 @@ from .type_lists import CONLL_TYPES
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset
 
-FORMAT_VERSION = 1  # to be raised when the same settings give other examples
+FORMAT_VERSION = 2  # to be raised when the same settings give other examples
 DEFAULT_SIZES = {"train": 2000, "validation": 300, "test": 500}
 DISTRACTORS_PER_PICTURE = (2, 5)
 HASH_LENGTH = 12

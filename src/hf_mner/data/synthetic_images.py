@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SIDES = (128, 256)  # least and greatest width and height in pixels
-SIZES = (0.15, 0.45)  # of a shape's longer side, in parts of the shorter side of the picture
+SIZES = (0.22, 0.45)  # of a shape's longer side, in parts of the shorter side of the picture
 MAX_TURN = 20  # degrees
 GAP = 3  # pixels between the boxes of two shapes, and to the border
 NOISE = 6  # greatest departure from the ground or colour, in levels of 256

@@ -5,21 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import initialization as init
 
-
-class Projection(nn.Linear):
-    """A linear layer that keeps the size of what goes through it (Glorot and Bengio 2010, uniform).
-
-    Encoders start with a deviation of 0.02, which fits a width of 768 between residuals. A new layer without a residual
-    would shrink what it reads to a fifth, and attention between two such layers would start without a gradient.
-    """
-
-    def reset_projection(self) -> None:
-        """Draw the weights; models call it in `_init_weights`."""
-        init.xavier_uniform_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+from .starts import Projection
 
 
 class AttentionPooling(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import initialization as init
 
 from .anchors import ANCHORS_PER_CELL, AnchorGrid, assign_anchors, decode_boxes, encode_boxes
-from .attention import Projection
+from .starts import Convolution, OwnStart, Projection
 
 ObjectLoss = Literal["bce", "cross_entropy"]
 OBJECT_LOSSES: tuple[str, ...] = get_args(ObjectLoss)
@@ -64,7 +64,7 @@ class GroundingScale(nn.Module):
     def __init__(self, width: int, has_coordinates: bool):
         super().__init__()
         self.has_coordinates = has_coordinates
-        self.image = nn.Conv2d(width + COORDINATES * has_coordinates, width, 1, bias=False)
+        self.image = Convolution(width + COORDINATES * has_coordinates, width, 1, bias=False)
         self.query = Projection(width, width, bias=False)
         self.norm = nn.BatchNorm2d(width)
         self.output = PlaceScores(width, ANCHORS_PER_CELL * 5, 1)
@@ -79,10 +79,10 @@ class GroundingScale(nn.Module):
         return scores.flatten(2).transpose(1, 2).reshape(len(queries), -1, 5)
 
 
-class PlaceScores(nn.Conv2d):
+class PlaceScores(nn.Conv2d, OwnStart):
     """The last convolution of a grounding head: four shifts and a confidence for each anchor of a location."""
 
-    def reset_confidence(self) -> None:
+    def draw_weights(self) -> None:
         """Start from "no object": one place in a thousand is one, and a sum over all places drowns everything else."""
         if self.bias is not None:
             init.constant_(self.bias.view(ANCHORS_PER_CELL, 5)[:, 4], -7.0)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .starts import Convolution
+
 
 class FeaturePyramid(nn.Module):
     """Let fine feature maps know what coarse ones do: the top-down pathway with lateral connections.
@@ -25,8 +27,8 @@ class FeaturePyramid(nn.Module):
         super().__init__()
         if not channels:
             raise ValueError("`channels` is empty; give the channels of each feature map, finest first.")
-        self.laterals = nn.ModuleList(nn.Conv2d(size, width, kernel_size=1) for size in channels)
-        self.outputs = nn.ModuleList(nn.Conv2d(width, width, kernel_size=3, padding=1) for _ in channels)
+        self.laterals = nn.ModuleList(Convolution(size, width, kernel_size=1) for size in channels)
+        self.outputs = nn.ModuleList(Convolution(width, width, kernel_size=3, padding=1) for _ in channels)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Compute the pyramid.
@@ -57,7 +59,7 @@ class MapProjection(nn.Module):
 
     def __init__(self, channels: int, width: int):
         super().__init__()
-        self.convolution = nn.Conv2d(channels, width, 1, bias=False)
+        self.convolution = Convolution(channels, width, 1, bias=False)
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, features: Tensor) -> Tensor:

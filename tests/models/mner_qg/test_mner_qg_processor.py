@@ -111,7 +111,7 @@ def test_a_long_query_is_cut_at_a_word():
 
 def outputs_for(rows, tags, boxes=None, scores=None):
     made = []
-    for row, row_tags in zip(rows, tags, strict=True):
+    for _row, row_tags in zip(rows, tags, strict=True):
         output = {"tags": np.array(row_tags), "tag_scores": np.where(np.array(row_tags) > 0, 0.9, 0.0)}
         if boxes is not None:
             output["boxes"], output["box_scores"] = np.array(boxes), np.array(scores)

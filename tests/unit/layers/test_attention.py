@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from hf_mner.layers.attention import AttentionPooling, CrossAttention, LabelAttention, Projection
+from hf_mner.layers.attention import AttentionPooling, CrossAttention, LabelAttention
 
 torch.manual_seed(0)
 STATES, MASK = torch.randn(2, 5, 8), torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
@@ -40,10 +40,3 @@ def test_label_attention_is_the_printed_formula():
     weights = (STATES @ labels.T).softmax(-1)
     assert torch.allclose(layer(STATES), layer.norm(STATES + weights @ labels), atol=1e-6)
     assert layer(STATES[:, 0]).shape == (2, 8), "one state for each text too"
-
-
-def test_a_projection_keeps_the_size_of_what_it_reads():
-    layer = Projection(256, 256)
-    layer.reset_projection()
-    states = torch.randn(64, 256)
-    assert 0.8 < layer(states).std() / states.std() < 1.2

@@ -128,6 +128,6 @@ def test_boxes_stay_in_the_image():
 def test_confidence_starts_low():
     scale = head().scales[0]
     with torch.no_grad():
-        scale.output.reset_confidence()
+        scale.output.draw_weights()
     assert scale.output.bias[4::5].tolist() == [-7.0] * 3
     assert not (scale.output.bias.view(3, 5)[:, :4] == -7).any()

@@ -13,13 +13,14 @@ from transformers import PreTrainedConfig
 from transformers.utils import ModelOutput
 
 from hf_mner.layers.anchors import AnchorGrid, anchor_grid
-from hf_mner.layers.attention import AttentionPooling, CrossAttention, LabelAttention, Projection
+from hf_mner.layers.attention import AttentionPooling, CrossAttention, LabelAttention
 from hf_mner.layers.balance import LossBalance
-from hf_mner.layers.grounding import GroundingHead, GroundingScores, PlaceScores, ground, grounding_loss
+from hf_mner.layers.grounding import GroundingHead, GroundingScores, ground, grounding_loss
 from hf_mner.layers.losses import IGNORE_INDEX, classification_loss
 from hf_mner.layers.pooling import gather_tokens
 from hf_mner.layers.pyramid import FeaturePyramid, MapProjection
 from hf_mner.layers.spans import decode_spans, span_targets
+from hf_mner.layers.starts import OwnStart, Projection
 from hf_mner.models.base.backbones import hidden_size, load_text_encoder, text_encoder
 from hf_mner.models.base.modeling_base import EncodingCache, MnerPreTrainedModel
 from hf_mner.models.base.vision import (
@@ -135,10 +136,8 @@ class MnerQgPreTrainedModel(MnerPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, PlaceScores):
-            module.reset_confidence()
-        elif isinstance(module, Projection):
-            module.reset_projection()
+        if isinstance(module, OwnStart):
+            module.draw_weights()
 
     def train(self, mode: bool = True) -> Any:
         """Switch to training or evaluation; frozen encoders stay in evaluation."""
@@ -248,7 +247,9 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
         if config.modality == "text_image":
             self.image_attention = nn.ModuleList(CrossAttention(width, config.num_attention_heads) for _ in STRIDES)
         self.fusion = nn.Sequential(
-            Projection(width * (2 if config.modality == "text_image" else 1), width), nn.GELU(), Projection(width, width)
+            Projection(width * (2 if config.modality == "text_image" else 1), width),
+            nn.GELU(),
+            Projection(width, width),
         )
         self.existence_pooling = AttentionPooling(width)
         self.start_labels, self.end_labels, self.existence_labels = (LabelAttention(width) for _ in range(3))
