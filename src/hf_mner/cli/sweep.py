@@ -43,6 +43,7 @@ def sweep(
             train(recipe, folder, data_dir, changes, has_evaluation=True, split=split)
         scores = json.loads(file.read_text(encoding="utf-8"))
         kept = {name: scores[name] for name in ("dataset", "label_files_sha256", "knowledge")}
+        kept |= {name: scores[name] for name in ("grounding",) if name in scores}
         runs.append({"settings": combination, **kept, "train_seconds": train_seconds(folder), **scores["entities"]})
         report = {"recipe": recipe.as_posix(), "set": settings or [], "split": split, "runs": runs}
         (output / "sweep.json").write_text(

@@ -56,7 +56,7 @@ class MnerQgTraining(Training):
             recipe.training,
             rows,
             validation_rows,
-            self.score if recipe.task == "recognition" else score_boxes,
+            self.score if recipe.task == "recognition" else self.score_phrases,
             seed=recipe.seed,
             callbacks=self.callbacks,
             metric="f1" if recipe.task == "recognition" else "accu@0.5",
@@ -111,17 +111,29 @@ class MnerQgTraining(Training):
         return rows
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Score decoded tags by typed entities."""
-        tags = prediction.predictions  # with grounding, the tags and the boxes
-        tags = tags[0] if isinstance(tags, tuple) else tags
-        return score_tag_rows(tags, prediction.label_ids, bio_labels(self.types))
+        """Score decoded tags by typed entities, and the boxes of the queries that have one."""
+        tags, boxes = prediction.predictions, None  # with grounding, the tags and the boxes
+        if isinstance(tags, tuple):
+            tags, boxes = tags
+        labels, box_labels = prediction.label_ids
+        scores = score_tag_rows(tags, labels, bio_labels(self.types))
+        return scores if boxes is None else {**scores, **score_boxes(boxes, box_labels)}
+
+    def score_phrases(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Score the boxes of phrases."""
+        return score_boxes(prediction.predictions, prediction.label_ids)
 
 
-def score_boxes(prediction: EvalPrediction) -> dict[str, float]:
-    """Score boxes in the letterboxed square, as FA-VG does."""
-    gold = [row.tolist() for row in prediction.label_ids]  # one box each
-    found = [row[0].tolist() if np.all(row[0, 2:] > row[0, :2]) else None for row in prediction.predictions]
-    scores = score_grounding(found, gold)
+def score_boxes(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Score the boxes of queries in the letterboxed square, as FA-VG does; queries without a gold box do not count.
+
+    Args:
+        predicted: `b q 4`.
+        labels: `b q 4`, negative without a gold box.
+    """
+    has_box = labels[..., 2] > 0
+    found = [box if box[2] > box[0] and box[3] > box[1] else None for box in predicted[has_box].tolist()]
+    scores = score_grounding(found, [[box] for box in labels[has_box].tolist()])
     return {name: scores[name] for name in ("accu@0.5", "accu@0.75", "miou")}
 
 

@@ -19,6 +19,8 @@ from .arguments import MnerTrainingArguments
 
 logger = logging.getLogger(__name__)
 
+LABELS = ("labels", "box_labels")  # the fields of rows that hold answers; metrics are given them in this order
+
 
 class TrustYourTeacherTrainer(Trainer):
     """Trains on rows of a processor, blending gold labels with a teacher's predictions (SCANNER, Eq. 4).
@@ -65,7 +67,8 @@ class TrustYourTeacherTrainer(Trainer):
         args.remove_unused_columns = False  # rows hold their origin, which the collator leaves out
         # `nn.DataParallel` would cut knowledge that rows share apart from the rows; `torchrun` uses several GPUs.
         args._n_gpu = min(args.n_gpu, 1)
-        args.label_names = ["labels"]
+        rows = train_dataset or kwargs.get("eval_dataset") or [{}]
+        args.label_names = [name for name in LABELS if name in rows[0]] or ["labels"]
         super().__init__(
             model,
             args,
