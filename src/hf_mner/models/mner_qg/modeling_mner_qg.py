@@ -234,8 +234,8 @@ class MnerQgPreTrainedModel(MnerPreTrainedModel):
 class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
     """Entity spans and image boxes from one model, by answering one query for each entity type.
 
-    Departures: answers are words of the sentence, so the interactions after the text encoder run on the states of the
-    words' first sub-words alone, where the paper keeps every token. A text without an image is read with `H_a` = 0.
+    Departures: answers are words of the sentence, so the heads read the states of the words' first sub-words alone,
+    where the paper asks every token. A text without an image is read with `H_a` = 0.
     """
 
     stages = ("recognition",)
@@ -310,10 +310,9 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
             )
         states = self.encode_text(input_ids, attention_mask, token_type_ids)  # (b q) t d, H'
         maps = self.read_maps(pixel_values, (feature_map_8, feature_map_16, feature_map_32))
-        words = gather_tokens(states, first_subword_index)  # (b q) n d
-        mask = first_subword_index >= 0
-        words = self.fusion(self.read_image(words, maps, image_index))  # H_u
-        start, end, existence = self.interact(words, mask, states, attention_mask)
+        fused = self.fusion(self.read_image(states, maps, image_index))  # (b q) t d, H_u
+        start, end, existence = self.interact(fused, states, attention_mask)
+        start, end = gather_tokens(start, first_subword_index), gather_tokens(end, first_subword_index)  # (b q) n d
         by_text = (len(input_ids) // num_types, num_types)
         start_scores = self.start_classifier(start).unflatten(0, by_text)  # b q n 2
         end_scores = self.end_classifier(end).unflatten(0, by_text)
@@ -323,7 +322,7 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
         output = MnerQgOutput(logits=logits, existence_logits=log_odds(existence_scores))
         if return_match_logits:
             output["match_logits"] = match_logits
-        text_mask = mask.unflatten(0, by_text)[:, 0]  # b n
+        text_mask = (first_subword_index >= 0).unflatten(0, by_text)[:, 0]  # b n
         if labels is not None:
             output["loss"] = self.text_loss(start_scores, end_scores, existence_scores, match_logits, labels)
         if not self.training:
@@ -376,43 +375,40 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
         if not self.training:
             output["boxes"], output["box_scores"] = boxes, box_scores
 
-    def read_image(self, words: Tensor, maps: Sequence[Tensor] | None, image_index: Tensor | None) -> Tensor:
-        """Let words read their image at three scales, and put what they read before them: `[H_a; H']`, `(b q) n 2d`.
+    def read_image(self, states: Tensor, maps: Sequence[Tensor] | None, image_index: Tensor | None) -> Tensor:
+        """Let tokens read their image at three scales, and put what they read before them: `[H_a; H']`, `(b q) t 2d`.
 
         All queries of a text read the image together, so that its keys and values are computed once for them.
         """
         if self.config.modality == "text":
-            return words
+            return states
         if maps is None or image_index is None:
-            return torch.cat([torch.zeros_like(words), words], dim=-1)
-        texts = words.unflatten(0, (len(image_index), -1))  # b q n d
+            return torch.cat([torch.zeros_like(states), states], dim=-1)
+        texts = states.unflatten(0, (len(image_index), -1))  # b q t d
         together = texts.flatten(1, 2)
         index = image_index.clamp(min=0)
         read = [
             attend(together, features.flatten(2).transpose(1, 2)[index])
             for attend, features in zip(self.image_attention, maps, strict=True)
         ]
-        seen = torch.stack(read).mean(0) * (image_index >= 0)[:, None, None]  # b (q n) d, H_a
-        return torch.cat([seen.unflatten(1, texts.shape[1:3]).flatten(0, 1), words], dim=-1)
+        seen = torch.stack(read).mean(0) * (image_index >= 0)[:, None, None]  # b (q t) d, H_a
+        return torch.cat([seen.unflatten(1, texts.shape[1:3]).flatten(0, 1), states], dim=-1)
 
-    def interact(
-        self, words: Tensor, mask: Tensor, states: Tensor, attention_mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Existence-aware uni-modality interaction: words and the text's existence signal inform each other.
+    def interact(self, fused: Tensor, states: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Existence-aware uni-modality interaction: tokens and the text's existence signal inform each other.
 
         Args:
-            words: `r n d`, `H_u`.
-            mask: `r n`, bool.
+            fused: `r t d`, `H_u`.
             states: `r t d`, `H'`.
             attention_mask: `r t`.
 
         Returns:
-            Start and end representations (`r n d`) and the existence representation (`r d`).
+            Start and end representations (`r t d`) and the existence representation (`r d`).
         """
         existence = self.existence_labels(self.existence_pooling(states, attention_mask))  # r d
-        start, end = self.start_labels(words), self.end_labels(words)
+        start, end = self.start_labels(fused), self.end_labels(fused)
         aware_start, aware_end = self.start_existence(start, existence), self.end_existence(end, existence)
-        both, both_mask = torch.cat([start, end], dim=1), torch.cat([mask, mask], dim=1)
+        both, both_mask = torch.cat([start, end], dim=1), torch.cat([attention_mask, attention_mask], dim=1)
         read = self.existence_attention(existence.unsqueeze(1), both, both_mask).squeeze(1)
         aware = self.existence_norm(existence + read)
         return self.dropout(aware_start), self.dropout(aware_end), self.dropout(aware)
