@@ -244,6 +244,72 @@ def mmavk_speed() -> str:
     )
 
 
+PLANTED = {
+    "joint": "MNER-QG",
+    "no-grounding": "w/o QG loss",
+    "no-existence": "w/o ED loss",
+    "neither": "w/o QG+ED loss",
+    "text": "MNER-QG-Text",
+}
+
+
+def mner_qg_planted() -> str:
+    """Table 3's ablations and the text variant on the planted signal."""
+    rows = []
+    for name, label in PLANTED.items():
+        scores = read(f"mner_qg/planted/{name}")
+        rows.append([label, *percents(scores["entities"]), *grounding_percents(scores)])
+    return table(["planted signal, test", "precision", "recall", "F1", "Accu@0.5", "Accu@0.75", "mIoU"], rows)
+
+
+def grounding_percents(scores: dict[str, Any]) -> list[str]:
+    """Return Accu@0.5, Accu@0.75 and mIoU times 100, dashes for a model without boxes."""
+    found = scores.get("grounding")
+    return [f"{100 * found[name]:.2f}" if found else "-" for name in ("accu@0.5", "accu@0.75", "miou")]
+
+
+def mner_qg_grounding() -> str:
+    """Grounding alone: a hundred pictures learned by heart, and photographs."""
+    names = {
+        "hundred-overfit": "planted signal, 100 training posts, scored on themselves",
+        "yolo-grounding-train": "COCO, the 96 training photographs",
+        "yolo-grounding": "COCO, 32 other photographs",
+    }
+    rows = []
+    for name, label in names.items():
+        scores = read(f"mner_qg/{name}")
+        rows.append([label, str(scores["grounding"]["support"]), *grounding_percents(scores)])
+    return table(["grounding alone", "queries", "Accu@0.5", "Accu@0.75", "mIoU"], rows)
+
+
+def mner_qg_text() -> str:
+    """MNER-QG-Text on Twitter-2017."""
+    rows = [entity_row("mner_qg/twitter2017-text", "MNER-QG-Text, recipe as it is")]
+    return table(["Twitter-2017, test", "precision", "recall", "F1", "seen F1", "unseen F1"], rows)
+
+
+def mner_qg_speed() -> str:
+    """Cost beside the bare encoder, by the number of types."""
+    rows = []
+    for row in read("mner_qg/speed")["rows"]:
+        training = [f"{row[f'{arm}_training_ratio']:.1f}" if f"{arm}_training_ratio" in row else "-" for arm in ARMS_QG]
+        rows.append(
+            [
+                str(row["types"]),
+                *(f"{row[f'{name}_ms']:.1f}" for name in ("bare", "text", "whole", "unshared")),
+                *(f"{row[f'{arm}_ratio']:.1f}" for arm in ARMS_QG),
+                *training,
+                f"{row['images_encoded']} / {row['texts']}",
+            ]
+        )
+    header = ["types", "bare ms", "text ms", "whole ms", "whole, image again for each query, ms"]
+    header += ["text / bare", "whole / bare", "training: text / bare", "training: whole / bare", "images / texts"]
+    return table(header, rows)
+
+
+ARMS_QG = ("text", "whole")
+
+
 def fresh_clone() -> str:
     """What a new user waits for."""
     return table(["", "measured"], [[name, f"{value:g}"] for name, value in read("fresh_clone").items()])
@@ -267,6 +333,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "mmavk_prefix": mmavk_prefix,
     "mmavk_thresholds": mmavk_thresholds,
     "mmavk_speed": mmavk_speed,
+    "mner_qg_planted": mner_qg_planted,
+    "mner_qg_grounding": mner_qg_grounding,
+    "mner_qg_text": mner_qg_text,
+    "mner_qg_speed": mner_qg_speed,
     "crf": crf,
     "crf_errors": crf_errors,
     **KNOWLEDGE_TABLES,

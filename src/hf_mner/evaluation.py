@@ -63,6 +63,7 @@ def evaluate_model(
         "stages": {
             stage: score_spans([spans_of(example) for example in part], gold, typed=False)
             for stage, part in found.items()
+            if stage not in processor.stages_of_given
         },
         "examples": len(examples),
         "seconds": time.perf_counter() - started,

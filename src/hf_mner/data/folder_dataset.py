@@ -153,7 +153,7 @@ class FolderPost:
 
 
 def write_folder(
-    posts: Mapping[str, Sequence[FolderPost]], output: str | os.PathLike[str], links_images: bool = False
+    posts: Mapping[str, Iterable[FolderPost]], output: str | os.PathLike[str], links_images: bool = False
 ) -> None:
     """Write label files, images and `boxes.jsonl`; files of these names are replaced, each at once.
 

@@ -123,6 +123,11 @@ def _build_row(sentence: BioSentence, plan: LoadingPlan) -> dict[str, Any]:
     image = plan.images.get(image_id) if image_id is not None else None
     size = read_image_size(image, DEFAULT_MAX_PIXELS) if image is not None else None
     boxes = (plan.find_boxes(image_id, size) if image_id is not None else None) or BoxAnnotation()
+    if size and boxes.image_size and tuple(boxes.image_size) != tuple(size):
+        raise ValueError(
+            f"{sentence.location}: image '{image}' is {size[0]} x {size[1]} pixels upright, and its boxes are those of"
+            f" {boxes.image_size[0]} x {boxes.image_size[1]}; use the image that was annotated, or scale the boxes."
+        )
     tags = [_unify_tag(tag) for tag in sentence.tags] if plan.use_unified else sentence.tags
     spans = decode_bio(tags)
     boxes.check_all_found(sentence.tokens, [(start, end) for start, end, _ in spans], sentence.location)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import Any
 
-from .bio_files import IMAGE_ID_PREFIX
-from .folder_dataset import SPLIT_FILES
+from .folder_dataset import FolderPost, write_folder
 from .knowledge_columns import FOLDER_KNOWLEDGE
 from .labels import bio_labels
 from .schema import MnerExample
@@ -38,35 +36,28 @@ def write_planted_folder(signal: PlantedSignal, sizes: Mapping[str, int], output
     folder, chosen = Path(output), check_sizes(sizes)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"Output folder '{folder}' is not empty; choose a new one, or empty it first.")
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    labels = bio_labels(signal.types)
-    with ExitStack() as stack:
-        boxes = stack.enter_context(_open(folder / "boxes.jsonl"))
-        knowledge = stack.enter_context(_open(folder / FOLDER_KNOWLEDGE)) if signal.with_knowledge else None
-        for split, size in chosen.items():
-            posts = stack.enter_context(_open(folder / SPLIT_FILES[split][0]))
-            for example in signal.stream(split, size):
-                (folder / "images" / f"{example['id']}.png").write_bytes(encode_png(example["image"]))
-                posts.write(_render_post(example, labels))
-                boxes.writelines(_render_boxes(example))
-                if knowledge is not None:
-                    knowledge.write(json.dumps({"id": example["id"], **(example["knowledge"] or {})}) + "\n")
+    labels, knowledge = bio_labels(signal.types), []
+
+    def posts(split: str, size: int) -> Iterator[FolderPost]:
+        for example in signal.stream(split, size):
+            knowledge.append(json.dumps({"id": example["id"], **(example["knowledge"] or {})}) + "\n")
+            yield to_post(example, labels)
+
+    write_folder({split: posts(split, size) for split, size in chosen.items()}, folder)
+    if signal.with_knowledge:
+        (folder / FOLDER_KNOWLEDGE).write_text("".join(knowledge), encoding="utf-8", newline="\n")
     return folder
 
 
-def _open(path: Path) -> IO[str]:
-    return path.open("w", encoding="utf-8", newline="\n")
-
-
-def _render_post(example: MnerExample, labels: list[str]) -> str:
-    words = zip(example["tokens"], example["ner_tags"], strict=True)
-    lines = [f"{token}\t{labels[tag]}" for token, tag in words]
-    return "\n".join([f"{IMAGE_ID_PREFIX}{example['id']}", *lines, "", ""])
-
-
-def _render_boxes(example: MnerExample) -> list[str]:
-    keys = ("start", "end", "boxes")
-    return [
-        json.dumps({"id": example["id"], **{key: entity[key] for key in keys}}) + "\n"  # type: ignore[literal-required]
-        for entity in example["entities"]
+def to_post(example: MnerExample, labels: Sequence[str]) -> FolderPost:
+    """Turn an example into what `write_folder` writes."""
+    boxes: list[dict[str, Any]] = [
+        {"start": entity["start"], "end": entity["end"], "boxes": entity["boxes"]} for entity in example["entities"]
     ]
+    return FolderPost(
+        id=example["id"],
+        tokens=example["tokens"],
+        tags=[labels[tag] for tag in example["ner_tags"]],
+        image={"bytes": encode_png(example["image"]), "path": None},
+        boxes=boxes,
+    )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class LossBalance(nn.Module):
     """The balance factor `omega_f` of Eq. 6: it brings L_QG to the size of the text loss.
 
-    The ratio of the running means of both losses over about the last hundred updates, detached, from 0.1 to 10.
+    The ratio of the running means of both losses over about the last hundred batches, detached, from 0.1 to 10.
 
     Departure: the paper's own scheme is in an appendix that was not published.
     """

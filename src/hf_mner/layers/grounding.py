@@ -147,8 +147,9 @@ def grounding_loss(
             query that is not in the image counts for nothing.
 
     Returns:
-        A scalar: 5 times the sum of the mean squared errors of the centre (after the sigmoid), `t_w` and `t_h`, plus
-        the object loss; each is a mean over the queries.
+        A scalar: 5 times the sum of the squared errors of the centre (after the sigmoid), `t_w` and `t_h`, a mean over
+        the queries that are in the image, plus the object loss, a mean over all queries (`bce`) or over those
+        (`cross_entropy`).
 
     Source: MNER-QG, L_QG (MSE and BCE); FA-VG's public training code for targets and the factor 5.
     Departure: the BCE is summed over the places of a query. A mean over 4,032 places of which one is an object would

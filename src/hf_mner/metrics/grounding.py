@@ -28,6 +28,7 @@ def score_grounding(
 
     Source: MNER-QG (Jia et al. 2023), Table 4; FA-VG (Yang et al. 2019) for the strict comparison and the box sides
         without +1.
+    Departure: MNER-QG prints "at least 0.5"; FA-VG's public code, and GMNER, ask for more than 0.5.
     """
     check_same_length(predictions, references, "queries")
     overlaps = [_best_iou(*pair, index) for index, pair in enumerate(zip(predictions, references, strict=True))]

@@ -47,7 +47,7 @@ class MnerQgTraining(Training):
         train, validation = (add_knowledge(part, self.sources) for part in (self.train, self.validation))
         model = self.new_model(has_boxes=any(map(has_gold_box, train))).to(training_device())
         rows, validation_rows = (self.labelled_rows(model, processor, part) for part in (train, validation))
-        if "image" in model.input_modalities and not any(row["image"] for row in rows):
+        if "image" in model.input_modalities and all(row["image"] is None for row in rows):
             logger.warning("No training text has an image: the model is trained as text alone.")
         fit_model(
             model,

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_type_hints
 import yaml
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
+from transformers import CONFIG_MAPPING, AutoConfig
 
 from hf_mner.data.readers import DATASET_NAMES
 from hf_mner.knowledge.registry import parse_specs, read_images
@@ -296,7 +297,7 @@ class MnerQgRecipe(Recipe):
     def validate_model(self):
         """Refuse fields that `MnerQgConfig` does not have, values that it refuses, and images without an encoder."""
         own = [name for name in MnerQgConfig.__annotations__ if not name.endswith("_config")]
-        unknown = sorted(set(self.model) - {*own, "classifier_dropout"})
+        unknown = sorted(set(self.model) - set(own))
         require(not unknown, "model", unknown, f"fields of `MnerQgConfig` ({', '.join(own)})")
         MnerQgConfig(**self.model)
         given = [name for name in ("vision_backbone", "vision_config") if getattr(self, name) is not None]
@@ -307,6 +308,32 @@ class MnerQgRecipe(Recipe):
         else:
             require(not given, given[0] if given else "", "given", "left out for `model: {modality: text}`")
             require(self.task == "recognition", "task", self.task, "'recognition' for `model: {modality: text}`")
+
+    def validate_grounding(self):
+        """Refuse a grounding that learns nothing, and lengths and thresholds that the processor would refuse."""
+        learns = self.task == "recognition" or self.model.get("grounding_weight", 1) > 0
+        require(learns, "model", self.model, "with a `grounding_weight` above 0 for `task: grounding`")
+        threshold = self.grounding_threshold
+        require(0 <= threshold <= 1, "grounding_threshold", threshold, "a confidence in [0, 1]")
+        most = self.max_length - MIN_LENGTH
+        require(
+            1 <= self.query_max_length <= most,
+            "query_max_length",
+            self.query_max_length,
+            f"from 1 to {most}, which leaves {MIN_LENGTH} of `max_length` to the sentence",
+        )
+
+    def validate_vision_config(self):
+        """Refuse an image encoder that transformers does not know, and fields that it does not have."""
+        if self.vision_config is None:
+            return
+        kind = self.vision_config.get("model_type")
+        require(
+            kind in CONFIG_MAPPING, "vision_config", self.vision_config, "with a known `model_type`, such as resnet"
+        )
+        known = AutoConfig.for_model(kind).to_dict()
+        unknown = sorted(set(self.vision_config) - set(known))
+        require(not unknown, "vision_config", unknown, f"fields of {kind}: {', '.join(sorted(known))}")
 
     @property
     def reads_images_itself(self) -> bool:

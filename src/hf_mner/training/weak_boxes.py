@@ -22,7 +22,7 @@ from hf_mner.knowledge.model_identity import model_name, model_revision
 from hf_mner.metrics import score_grounding
 from hf_mner.models.base.recognition import recognize_entities
 from hf_mner.models.mner_qg.modeling_mner_qg import MnerQgForVisualGrounding
-from hf_mner.models.mner_qg.processing_mner_qg import MnerQgProcessor
+from hf_mner.models.mner_qg.processing_mner_qg import PHRASE, MnerQgProcessor
 from hf_mner.models.mner_qg.queries import QueryStyle, build_queries
 
 from .fitting import is_finished, training_device, write_whole
@@ -95,7 +95,7 @@ def list_questions(example: MnerExample, notes: Mapping[str, Any]) -> list[Quest
 def phrase_example(example: MnerExample, question: Question) -> MnerExample:
     """Return a query as an example of phrase grounding: its words are one entity with the gold boxes."""
     tokens = question.text.split()
-    phrase: EntityAnnotation = {"start": 0, "end": len(tokens), "type": "phrase", "boxes": question.gold_boxes}
+    phrase: EntityAnnotation = {"start": 0, "end": len(tokens), "type": PHRASE, "boxes": question.gold_boxes}
     return {
         "id": example["id"],
         "tokens": tokens,

@@ -9,6 +9,7 @@ from tiny import (
     tiny_mner_qg,
     tiny_mner_qg_config,
     tiny_mner_qg_processor,
+    tiny_resnet_config,
     with_images,
 )
 from torch.nn import functional as F
@@ -85,6 +86,99 @@ def test_existence_and_start_losses_are_cross_entropies():
     target = span_targets(batch["labels"], 4).exists.float()
     expected = F.binary_cross_entropy_with_logits(output.existence_logits, target)
     assert output.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_span_loss_is_start_end_and_match():
+    """Worked out from the scores: cross-entropies over real words, and over the pairs that decoding asks about."""
+    model, batch = tiny_mner_qg(existence_weight=0, span_weight=1, grounding_weight=0), labelled_batch()
+    output = model(**batch, return_match_logits=True)
+    targets, real = span_targets(batch["labels"], 4), batch["labels"] != -100
+    start, end = output.logits.unbind(-1)  # b n q
+    expected = F.binary_cross_entropy_with_logits(start[real], targets.start[real].float())
+    expected += F.binary_cross_entropy_with_logits(end[real], targets.end[real].float())
+    errors = []
+    for text, first, last, kind in torch.ones_like(output.match_logits).nonzero().tolist():
+        is_asked = targets.start[text, first, kind] or start[text, first, kind] > 0
+        is_asked &= targets.end[text, last, kind] or end[text, last, kind] > 0
+        if is_asked and first <= last and real[text, first] and real[text, last]:
+            place = (text, first, last, kind)
+            errors.append(F.binary_cross_entropy_with_logits(output.match_logits[place], targets.match[place].float()))
+    assert len(errors) > targets.match.sum(), "pairs that are predicted and wrong count too"
+    expected += torch.stack(errors).mean()
+    assert output.loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("balance", ["fixed", "dynamic"])
+def test_the_joint_loss_adds_the_balanced_grounding(balance):
+    batch = labelled_batch()
+    alone, model, heavier = (tiny_mner_qg(balance=balance, grounding_weight=weight) for weight in (1, 1, 3))
+    alone.joint_loss = lambda text_loss, *_: text_loss
+    text = alone(**batch).loss.item()
+    added, tripled = (each(**batch).loss.item() - text for each in (model, heavier))
+    assert added > 0
+    assert tripled == pytest.approx(3 * added, rel=1e-3)
+    if balance == "dynamic":
+        assert added == pytest.approx(text, rel=1e-3), "both losses of one size"
+
+
+def test_existence_reads_starts_and_ends():
+    batch = labelled_batch()
+    for name in ("start_labels", "end_labels"):
+        model, changed = tiny_mner_qg(), tiny_mner_qg()
+        torch.nn.init.normal_(getattr(changed, name).norm.weight)
+        assert not torch.allclose(model(**batch).existence_logits, changed(**batch).existence_logits), name
+
+
+def test_starts_are_dropped_out_in_training():
+    model = tiny_mner_qg(classifier_dropout=0.5).train()
+    seen = []
+    model.start_classifier.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    model(**labelled_batch())
+    assert 0.3 < (seen[0] == 0).float().mean() < 0.7
+
+
+def test_two_types_in_two_places_are_told_apart():
+    """The joint model learns which query belongs to which box."""
+    torch.manual_seed(0)
+    model, processor = tiny_mner_qg(classifier_dropout=0.0, balance="fixed"), tiny_mner_qg_processor()
+    boxes = {"PER": [0.0, 0.0, 4.0, 8.0], "LOC": [4.0, 4.0, 8.0, 8.0]}
+    entities = [{"start": i, "end": i + 1, "type": k, "boxes": [b]} for i, (k, b) in enumerate(boxes.items())]
+    example = {"tokens": ["Kerr", "Oakland"], "entities": entities, "image": noisy_image(3), "image_size": [8, 8]}
+    batch = processor([example], "recognition", LABEL2ID)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(120):
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+    (found,) = recognize_entities(model, processor, [example])
+    answers = {item["type"]: item for item in found["query_boxes"]}
+    for name, box in boxes.items():
+        assert answers[name]["box"] == pytest.approx(box, abs=1)
+        assert answers[name]["score"] > 0.5
+    assert all(item["score"] < 0.3 for name, item in answers.items() if name not in boxes), "absent types"
+
+
+def test_normalised_features_are_another_model():
+    batch = tiny_mner_qg_processor()(with_images(tiny_examples()), "grounding", LABEL2ID)
+    one, other = (tiny_mner_qg(GROUNDING, has_normalized_features=switch)(**batch).logits for switch in (False, True))
+    assert not torch.allclose(one, other)
+
+
+def test_a_text_without_labels_counts_for_no_task():
+    batch = labelled_batch()
+    model = tiny_mner_qg(balance="fixed")
+    silent = {**batch, "labels": batch["labels"].clone()}
+    silent["labels"][0] = -100
+    examples = with_images(tiny_examples())[1:]
+    assert model(**silent).loss.item() == pytest.approx(
+        model(**labelled_batch(examples=examples)).loss.item(), rel=1e-3
+    )
+
+
+def test_boxes_are_not_rounded_to_half_precision():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        output = tiny_mner_qg()(**labelled_batch())
+    assert output.boxes.dtype == output.box_scores.dtype == torch.float32
 
 
 def test_scores_do_not_depend_on_the_order_of_the_texts():
@@ -237,6 +331,9 @@ def test_grounding_is_scored_by_query_whatever_was_found():
     assert scores["grounding"]["support"] == 3, "PER of kerr, LOC of paris, and PER of oscars, which has no image"
     assert "entities" in scores
     assert "grounded" in scores
+    for options in ({"modality": "text"}, {"grounding_weight": 0}):
+        assert "grounding" not in evaluate_model(tiny_mner_qg(**options), processor, examples), options
+    assert evaluate_model(tiny_mner_qg(GROUNDING), processor, examples)["stages"] == {}, "it finds no spans"
 
 
 def test_a_given_entity_keeps_its_words_when_it_is_grounded():
@@ -262,6 +359,14 @@ def test_what_does_not_fit_is_refused():
     del blind["pixel_values"]
     with pytest.raises(ValueError, match="Grounding needs an image"):
         tiny_mner_qg(GROUNDING)(**blind)
+    lost = {name: value for name, value in labelled_batch().items() if name != "image_index"}
+    with pytest.raises(ValueError, match="Images were given without `image_index`"):
+        model(**lost)
+    with pytest.raises(ValueError, match="gives 1 feature maps, expected those of strides 8, 16, 32"):
+        tiny_mner_qg(vision_config=tiny_resnet_config())
+    larger = tiny_mner_qg_processor(image_size=96)
+    with pytest.raises(ValueError, match="`image_size=96` and the model 64; give both the same"):
+        recognize_entities(model, larger, with_images(tiny_examples()))
 
 
 @pytest.mark.parametrize(

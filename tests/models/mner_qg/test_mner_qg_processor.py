@@ -205,6 +205,25 @@ def test_what_does_not_fit_is_refused():
         )
 
 
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [([3, 3, 3, 6], "has no area"), ([6, 6, 2, 2], "has no area"), ([1, 1, 300, 8], "leaves its image")],
+)
+@pytest.mark.parametrize("stage", ["grounding", "recognition"])
+def test_a_gold_box_that_is_none_is_refused(stage, box, message):
+    example = with_images(tiny_examples())[0]
+    example["entities"][0]["boxes"] = [box]
+    with pytest.raises(ValueError, match=f"Example 'kerr': box .* {message}"):
+        tiny_mner_qg_processor().rows([example], stage, LABEL2ID)
+
+
+def test_a_query_that_is_cut_is_named(caplog):
+    tiny_mner_qg_processor(query_max_length=60)
+    assert not caplog.records
+    tiny_mner_qg_processor(query_max_length=8)
+    assert "`query_max_length=8` cuts the queries of" in caplog.text
+
+
 def test_queries_keep_the_order_of_the_types(tmp_path):
     processor = tiny_mner_qg_processor(types=["ZOO", "PER", "ART"])
     processor.save_pretrained(tmp_path)

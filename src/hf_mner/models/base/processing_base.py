@@ -28,6 +28,7 @@ class MnerProcessor(ProcessorMixin):
     """
 
     stages: ClassVar[tuple[str, ...]] = ("recognition",)
+    stages_of_given: ClassVar[tuple[str, ...]] = ()  # those that find no entities, but tell more of given ones
 
     @classmethod
     def from_backbones(cls, text: str, vision: str | None = None, **kwargs: Any) -> Self:
@@ -148,10 +149,11 @@ def distinct(keys: Sequence[Any]) -> tuple[list[int], torch.Tensor]:
     chosen: list[int] = []
     index: list[int] = []
     for position, key in enumerate(keys):
-        if key and key not in numbers:
+        is_empty = key is None or key == ()
+        if not is_empty and key not in numbers:
             numbers[key] = len(chosen)
             chosen.append(position)
-        index.append(numbers[key] if key else -1)
+        index.append(-1 if is_empty else numbers[key])
     return chosen, torch.tensor(index)
 
 

@@ -16,6 +16,7 @@ from hf_mner.models.base.configuration_base import MnerConfig
 Modality = Literal["text_image", "text"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
 COARSEST_STRIDE = 32
+SMALLEST_IMAGE = 64  # pixels; a coarsest map of one cell has no variance to normalise by
 
 
 @strict
@@ -113,10 +114,10 @@ class MnerQgConfig(MnerConfig):
 
 def check_image_size(image_size: int) -> None:
     """Refuse an image side (pixels) that the strides of the maps do not divide."""
-    if image_size < COARSEST_STRIDE or image_size % COARSEST_STRIDE:
+    if image_size < SMALLEST_IMAGE or image_size % COARSEST_STRIDE:
         raise ValueError(
-            f"`image_size={image_size}` must be a multiple of {COARSEST_STRIDE}, the stride of the coarsest map;"
-            " the paper uses 256."
+            f"`image_size={image_size}` must be a multiple of {COARSEST_STRIDE}, the stride of the coarsest map, and"
+            f" {SMALLEST_IMAGE} or more; the paper uses 256."
         )
 
 

@@ -89,6 +89,12 @@ class MnerQgPreTrainedModel(MnerPreTrainedModel):
             )
         self.vision_model = feature_map_model(config.vision_config)
         channels = feature_channels(self.vision_model)
+        if len(channels) != len(STRIDES):
+            raise ValueError(
+                f"`vision_config` gives {len(channels)} feature maps, expected those of strides"
+                f" {', '.join(map(str, STRIDES))}; choose them with `select_feature_maps(vision_config)` of"
+                " `hf_mner.models.base.vision`."
+            )
         if config.has_feature_pyramid:
             self.pyramid = FeaturePyramid(channels, config.hidden_size)
             channels = [config.hidden_size] * len(channels)
@@ -165,13 +171,17 @@ class MnerQgPreTrainedModel(MnerPreTrainedModel):
         maps = self.pyramid(maps) if self.config.has_feature_pyramid else maps
         return [project(features) for project, features in zip(self.map_projections, maps, strict=True)]
 
-    def read_maps(self, pixel_values: Tensor | None, maps: Sequence[Tensor | None]) -> list[Tensor] | None:
+    def read_maps(
+        self, pixel_values: Tensor | None, maps: Sequence[Tensor | None], image_index: Tensor | None
+    ) -> list[Tensor] | None:
         """Return the projected maps of the images, or of what `encode_images` made of them; `None` without any.
 
         The text variant reads none, whatever the batch holds.
         """
         if self.config.modality == "text":
             return None
+        if image_index is None and (pixel_values is not None or any(features is not None for features in maps)):
+            raise ValueError("Images were given without `image_index`; pass all that `processor.pad` gives.")
         if pixel_values is not None:
             return self.project_maps(self.encode_images(pixel_values))
         dtype = self.text_projection.weight.dtype
@@ -207,6 +217,11 @@ class MnerQgPreTrainedModel(MnerPreTrainedModel):
         """Encode each distinct image once; rows get `feature_maps` (`c h w` each) beside their image."""
         if "image" not in self.input_modalities:
             return rows
+        if processor.image_size != self.config.image_size:
+            raise ValueError(
+                f"The processor has `image_size={processor.image_size}` and the model {self.config.image_size}; give"
+                " both the same."
+            )
         keys = [processor.image_key(row) for row in rows]
         first = {key: row for key, row in zip(keys, rows, strict=True) if key is not None}
         known = {key: cache[key] for key in first if key in cache}
@@ -309,7 +324,7 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
                 " for each of the model's types."
             )
         states = self.encode_text(input_ids, attention_mask, token_type_ids)  # (b q) t d, H'
-        maps = self.read_maps(pixel_values, (feature_map_8, feature_map_16, feature_map_32))
+        maps = self.read_maps(pixel_values, (feature_map_8, feature_map_16, feature_map_32), image_index)
         fused = self.fusion(self.read_image(states, maps, image_index))  # (b q) t d, H_u
         start, end, existence = self.interact(fused, states, attention_mask)
         start, end = gather_tokens(start, first_subword_index), gather_tokens(end, first_subword_index)  # (b q) n d
@@ -357,7 +372,8 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
         """
         num_types = self.config.num_labels
         num_texts = len(states) // num_types
-        boxes, box_scores = states.new_zeros(num_texts, num_types, 4), states.new_zeros(num_texts, num_types)
+        boxes = torch.zeros(num_texts, num_types, 4, device=states.device)  # not in half precision: 1/256 is coarse
+        box_scores = torch.zeros(num_texts, num_types, device=states.device)
         if maps is not None and image_index is not None:
             with_image = torch.nonzero(image_index >= 0).squeeze(-1)
             chosen = (with_image.unsqueeze(1) * num_types + torch.arange(num_types, device=self.device)).flatten()
@@ -370,8 +386,8 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
                 )
             if not self.training:
                 found, confidence = ground(scores, grid, self.config.object_loss)
-                boxes[with_image] = found.unflatten(0, (-1, num_types)).to(boxes.dtype)
-                box_scores[with_image] = confidence.unflatten(0, (-1, num_types)).to(boxes.dtype)
+                boxes[with_image] = found.unflatten(0, (-1, num_types))
+                box_scores[with_image] = confidence.unflatten(0, (-1, num_types))
         if not self.training:
             output["boxes"], output["box_scores"] = boxes, box_scores
 
@@ -396,6 +412,9 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
 
     def interact(self, fused: Tensor, states: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Existence-aware uni-modality interaction: tokens and the text's existence signal inform each other.
+
+        "Similarly, we can obtain [...] the updated existence representation": we read it as one attention of existence
+        over all start and end representations.
 
         Args:
             fused: `r t d`, `H_u`.
@@ -522,7 +541,7 @@ class MnerQgForVisualGrounding(MnerQgPreTrainedModel):
             labels: `b 1 4`, gold boxes, corners as fractions of the square; negative = no label.
         """
         states = self.encode_text(input_ids, attention_mask, token_type_ids)
-        maps = self.read_maps(pixel_values, (feature_map_8, feature_map_16, feature_map_32))
+        maps = self.read_maps(pixel_values, (feature_map_8, feature_map_16, feature_map_32), image_index)
         if maps is None:
             raise ValueError("Grounding needs an image; give `pixel_values`, or the three `feature_map_*`.")
         scores = self.score_places(states, query_token_mask, maps, image_index)

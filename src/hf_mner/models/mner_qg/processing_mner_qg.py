@@ -20,7 +20,7 @@ from hf_mner.data.alignment import (
     tokenize_once,
     window_words,
 )
-from hf_mner.data.boxes import Box
+from hf_mner.data.boxes import Box, check_box
 from hf_mner.data.collator import pad_rows
 from hf_mner.data.images import image_key, load_rgb_image
 from hf_mner.data.labels import bio_labels, decode_bio
@@ -78,6 +78,7 @@ class MnerQgProcessor(MnerProcessor):
     """
 
     stages = ("grounding", "recognition")
+    stages_of_given = ("grounding",)
 
     def __init__(
         self,
@@ -112,6 +113,7 @@ class MnerQgProcessor(MnerProcessor):
         self.joint = special_token_joint(tokenizer)
         self.has_segments = "token_type_ids" in tokenizer.model_input_names
         self.query_ids = [self.phrase_ids(query) for query in self.queries.values()]
+        self.warn_of_cut_queries()
 
     @classmethod
     def from_backbones(
@@ -128,7 +130,9 @@ class MnerQgProcessor(MnerProcessor):
 
         Args:
             text: Hub name or folder of the text encoder; names of `PACKAGED_BACKBONES` work without the Hub.
-            vision: Hub name or folder of the image encoder; the mean and deviation of its image processor are taken.
+            vision: Hub name or folder of the image encoder; the mean and deviation of its image processor are taken,
+                ImageNet's where it has none (Darknet-53: so does FA-VG's public code, though YOLOv3 was trained on
+                colours from 0 to 1).
             types: the entity types, in the order of the model's.
             query_style: see `build_queries`.
             queries: queries of some or all types, in the place of built ones.
@@ -139,10 +143,12 @@ class MnerQgProcessor(MnerProcessor):
         if vision is not None and "image_mean" not in kwargs:
             try:
                 images: Any = AutoImageProcessor.from_pretrained(resolve_backbone(vision), backend="pil")
-            except (OSError, ValueError):  # the checkpoint brings no image processor: ImageNet's values stay
-                logger.info("%s has no image processor; images get ImageNet's mean and deviation.", vision)
+            except (OSError, ValueError):  # the checkpoint brings none, as Darknet's does not
+                logger.warning("%s has no image processor; images get ImageNet's mean and deviation.", vision)
             else:
-                kwargs.update(image_mean=images.image_mean, image_std=images.image_std)
+                is_plain = not getattr(images, "do_normalize", True)
+                kwargs["image_mean"] = (0.0,) * 3 if is_plain else images.image_mean
+                kwargs["image_std"] = (1.0,) * 3 if is_plain else images.image_std
         tokenizer = AutoTokenizer.from_pretrained(resolve_backbone(text), add_prefix_space=True)
         return cls(tokenizer, build_queries(types, query_style, queries), **kwargs)
 
@@ -174,6 +180,21 @@ class MnerQgProcessor(MnerProcessor):
         text = tokenize_once(self.tokenizer, [phrase])[phrase]
         kept, subwords = fit_words(text, self.query_max_length)
         return flat(subwords) if kept else flat(text[1])[: self.query_max_length]
+
+    def warn_of_cut_queries(self) -> None:
+        """Say which types' queries are longer than `query_max_length`."""
+        whole = tokenize_once(self.tokenizer, self.queries.values())
+        cut = [
+            name
+            for (name, query), ids in zip(self.queries.items(), self.query_ids, strict=True)
+            if len(flat(whole[query][1])) > len(ids)
+        ]
+        if cut:
+            logger.warning(
+                "`query_max_length=%d` cuts the queries of %s; raise it to ask the whole query.",
+                self.query_max_length,
+                ", ".join(cut),
+            )
 
     # -------------------------------------------------------------------------------------------------- rows
 
@@ -247,18 +268,27 @@ class MnerQgProcessor(MnerProcessor):
             boxes = [
                 box for entity in example.get("entities") or () if entity["type"] == name for box in entity["boxes"]
             ]
-            found.append(self.gold_box(boxes, image_size))
+            found.append(self.gold_box(boxes, image_size, example))
         return found
 
-    def gold_box(self, boxes: Sequence[Box], image_size: Sequence[int] | None) -> Box:
-        """Return the largest of some boxes in pixels as corners in the square, `NO_BOX` without any."""
+    def gold_box(self, boxes: Sequence[Box], image_size: Sequence[int] | None, example: MnerExample) -> Box:
+        """Return the largest of some boxes in pixels as corners in the square, `NO_BOX` without any.
+
+        Raises:
+            ValueError: for a box without an area, or one that leaves the image.
+        """
         if not boxes or image_size is None:
             return list(NO_BOX)
-        largest = max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
+        checked = [check_box(box, image_size, f"Example {example.get('id')!r}") for box in boxes]
+        largest = max(checked, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
         return to_letterbox(largest, image_size)
 
     def phrase_rows(self, examples: Sequence[MnerExample], is_labelled: bool) -> list[Row]:
-        """Make one row for each entity whose example has an image."""
+        """Make one row for each entity whose example has an image.
+
+        Of several gold boxes the largest is learned; `evaluate_model` accepts any of them. (FA-VG's data have one box
+        for each phrase, the union of several.)
+        """
         rows: list[Row] = []
         for position, example in enumerate(examples):
             seen = self.image_fields(example)
@@ -269,7 +299,7 @@ class MnerQgProcessor(MnerProcessor):
                 phrase = " ".join(example["tokens"][entity["start"] : entity["end"]])
                 row = {**seen, "input_ids": self.phrase_ids(phrase), "origin": (position, number)}
                 if is_labelled:
-                    row["labels"] = [self.gold_box(entity["boxes"], seen["image_size"])]
+                    row["labels"] = [self.gold_box(entity["boxes"], seen["image_size"], example)]
                 rows.append(row)
         return rows
 
@@ -366,8 +396,9 @@ class MnerQgProcessor(MnerProcessor):
                 out.
 
         Returns:
-            Copies with `entities`, and with `query_boxes`: for each type's query (`{"type", "box", "score"}`), or for
-            each phrase (`{"start", "end", "box", "score"}`), its best box, whatever the `grounding_threshold`.
+            Copies with `entities`, and, of a model that grounds, with `query_boxes`: for each type's query
+            (`{"type", "box", "score"}`), or for each phrase (`{"start", "end", "box", "score"}`), its best box,
+            whatever the `grounding_threshold`.
         """
         if self.check_stage(stage) == "grounding":
             return self.read_phrases(outputs, rows, examples)
@@ -393,8 +424,10 @@ class MnerQgProcessor(MnerProcessor):
                     row = sources[position][span.start]
                     boxes = self.shown_boxes(self.query_box(outputs[row], rows[row], span.type))
                     entities.append({**span._asdict(), "score": score, "boxes": boxes, "shown": {}})
-            answers = self.best_boxes([(outputs[row], rows[row]) for row in of_example[position]])
-            found.append({**example, "entities": entities, "query_boxes": answers})
+            copy = {**example, "entities": entities}
+            if any("boxes" in outputs[row] for row in of_example[position]):
+                copy["query_boxes"] = self.best_boxes([(outputs[row], rows[row]) for row in of_example[position]])
+            found.append(copy)
         return found
 
     def query_box(self, output: Mapping[str, Any], row: Row, name: str | None = None) -> dict[str, Any] | None:
@@ -470,4 +503,4 @@ def check_same_types(queries: Mapping[str, str], label2id: Mapping[str, int]) ->
         )
 
 
-__all__ = ["MnerQgProcessor"]
+__all__ = ["PHRASE", "MnerQgProcessor"]
