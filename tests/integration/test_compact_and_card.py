@@ -7,11 +7,18 @@ import re
 import pytest
 import torch
 import yaml
-from tiny import tiny_mmavk, tiny_mmavk_processor, tiny_processor, tiny_scanner
+from tiny import (
+    tiny_mmavk,
+    tiny_mmavk_processor,
+    tiny_mner_qg,
+    tiny_mner_qg_processor,
+    tiny_processor,
+    tiny_scanner,
+)
 from transformers import AutoModel, AutoModelForTokenClassification
 
 import hf_mner
-from hf_mner.data.readers import SOURCES
+from hf_mner.data.readers import OTHER_FACTS, SOURCES
 from hf_mner.hub.compact import write_compact_checkpoint
 from hf_mner.hub.model_card import render_model_card
 from hf_mner.hub.training_sources import DATASETS
@@ -20,12 +27,14 @@ from hf_mner.layers.quantization import quantize_rows
 TEXT = "Steve Kerr coaches the Warriors in Oakland"
 
 
-@pytest.fixture(params=["scanner, nothing shared", "scanner, one shared layer", "mmavk"])
+@pytest.fixture(params=["scanner, nothing shared", "scanner, one shared layer", "mmavk", "mner_qg"])
 def run(tmp_path, request):
     recipe = {"system": request.param.partition(",")[0], "dataset": "twitter2017", "backbone": "tiny", "seed": 3}
     if recipe["system"] == "mmavk":
         recipe["fusion"] = "word_level"
         model, processor = tiny_mmavk(), tiny_mmavk_processor()
+    elif recipe["system"] == "mner_qg":
+        model, processor = tiny_mner_qg(has_feature_pyramid=True), tiny_mner_qg_processor()
     else:
         shared = 1 if "one" in request.param else None
         model, processor = tiny_scanner("ScannerForMultimodalNer", num_shared_layers=shared), tiny_processor("bert")
@@ -40,16 +49,18 @@ def test_weights_come_back_within_half_a_step(run, tmp_path):
     whole, restored = (AutoModel.from_pretrained(folder).state_dict() for folder in (run, compact))
     assert whole.keys() == restored.keys()
     for name, weight in whole.items():
-        step = quantize_rows(weight)[1][:, None] if weight.ndim == 2 else weight.abs() / 512  # half precision
+        # Half precision has eleven bits, and steps of 2**-24 near 0.
+        step = quantize_rows(weight)[1][:, None] if weight.ndim == 2 else weight.abs() / 512 + 2**-24
         assert ((weight - restored[name]).abs() <= step).all(), name
-        assert restored[name].dtype == torch.float32
+        assert restored[name].dtype == weight.dtype
 
 
 def test_pipeline_reads_it_and_it_is_small(run, tmp_path):
     compact = write_compact_checkpoint(run, tmp_path / "compact")
     assert [path.name for path in compact.glob("*.safetensors")] == ["model.int8.safetensors"]
     weights = (run / "model.safetensors").stat().st_size
-    assert (compact / "model.int8.safetensors").stat().st_size < weights / 2.5, "a quarter, plus names and vectors"
+    # A quarter, plus names and vectors; the convolutions of an image encoder take half.
+    assert (compact / "model.int8.safetensors").stat().st_size < weights / 2.2
     whole, small = (hf_mner.pipeline(model=str(folder))(TEXT) for folder in (run, compact))
     assert [entity["word"] for entity in small] == [entity["word"] for entity in whole]
 
@@ -126,6 +137,8 @@ def test_every_number_of_a_card_is_in_a_results_file(run, tmp_path, write_result
 
 MMAVK = {"system": "mmavk", "fusion": "word_level"}
 SCANNER = {"system": "scanner"}
+MNER_QG = {"system": "mner_qg"}
+MNER_QG_TEXT = {**MNER_QG, "model": {"modality": "text"}}
 CAPTIONER = "ImageCaptioner"
 
 
@@ -143,24 +156,59 @@ def reads(*parts):
         ({**SCANNER, **reads("encyclopedia", "caption")}, {"caption"}, {"Encyclopedia", CAPTIONER}),
         ({**SCANNER, **reads("encyclopedia")}, None, {"Encyclopedia"}),
         ({**SCANNER, **reads()}, None, set()),
+        (MNER_QG, None, set()),
+        (MNER_QG_TEXT, None, set()),
     ],
 )
 def test_a_card_names_the_knowledge_that_its_model_reads(card_of, recipe, keys, named):
     _, body = card_of(recipe)
     post = ast.literal_eval(re.search(r"^recognize\((.*)\)$", body, re.MULTILINE).group(1))
-    assert set(post) == {
-        "text",
-        *(["knowledge"] if keys else []),
-        *(["image"] if recipe.get("fusion") == "prefix" else []),
-    }
+    sees = recipe.get("fusion") == "prefix" or recipe == MNER_QG
+    assert set(post) == {"text", *(["knowledge"] if keys else []), *(["image"] if sees else [])}
     assert set(post.get("knowledge", {})) == (keys or set())
     sources = {"AuxiliaryKnowledge", CAPTIONER, "Encyclopedia"}
     assert {name for name in sources if f"`{name}`" in body} == named
     alone = "the text alone" in body
-    assert alone == (recipe.get("fusion") != "prefix")
+    assert alone != sees
+    assert ("It reads the image itself" in body) == sees
 
 
-@pytest.mark.parametrize("recipe", [MMAVK, SCANNER])
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"vision_backbone": "microsoft/resnet-50"}, "the encoder tiny and the image encoder microsoft/resnet-50."),
+        ({"vision_config": {"model_type": "resnet"}}, r"tiny and an image encoder \(resnet\) that started at random."),
+        ({"model": {"modality": "text"}, "query_style": "keyword"}, r"tiny\. It asks .*`query_style: keyword`"),
+    ],
+)
+def test_a_card_of_mner_qg_names_its_encoders_and_its_queries(card_of, fields, named):
+    data, body = card_of({**MNER_QG, **fields})
+    assert "mner_qg" in data["tags"]
+    assert re.search(rf"MNER-QG for named entity recognition in .*{named}", body)
+    assert "answers with spans" in body
+
+
+def test_a_card_shows_the_boxes_of_queries_where_they_were_scored(card_of):
+    boxes = {"accu@0.5": 0.5111, "accu@0.75": 0.4222, "miou": 0.3333, "support": 9}
+    grounded = {"precision": 0.2, "recall": 0.3, "f1": 0.2444, "support": 11}
+    none = {"accu@0.5": 0.0, "accu@0.75": 0.0, "miou": 0.0, "support": 0}
+    _, body = card_of(MNER_QG, {"grounding": boxes, "grounded": grounded}, {"grounding": none}, {})
+    assert "| twitter2017, test | blip2_captions | 9 | 51.11 | 42.22 | 33.33 | 24.44 |" in body
+    assert body.count("51.11") == 1
+    assert len(re.findall(r"^\| twitter2017, test \|", body, re.MULTILINE)) == 3 + 1
+
+
+def test_a_card_without_boxes_has_no_table_of_them(card_of):
+    _, body = card_of(MNER_QG)
+    assert "Accu@0.5" not in body
+
+
+def test_a_model_that_finds_no_entities_has_no_card(card_of):
+    with pytest.raises(ValueError, match="grounds phrases and finds no entities .*recipe with `task: recognition`"):
+        card_of({**MNER_QG, "task": "grounding"})
+
+
+@pytest.mark.parametrize("recipe", [MMAVK, SCANNER, MNER_QG])
 def test_a_card_claims_nothing_of_the_data_of_others(card_of, recipe):
     data, body = card_of({**recipe, "dataset": "folder", "knowledge": ["knowledge.jsonl"]}, {"dataset": "folder"})
     assert not {"language", "license"} & set(data)
@@ -178,7 +226,18 @@ def test_a_card_says_what_its_public_data_are(card_of):
 
 
 def test_every_public_data_set_has_its_words():
-    assert set(DATASETS) == set(SOURCES)
+    assert set(DATASETS) == {*SOURCES, *OTHER_FACTS}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "texts"), [("planted_signal", "made-up posts"), ("flickr30k_entities", "captions"), ("yolo", "names")]
+)
+def test_a_card_says_what_phrases_and_made_up_posts_are(card_of, dataset, texts):
+    data, body = card_of({**MNER_QG, "dataset": dataset}, {"dataset": dataset})
+    assert data["language"] == "en"
+    assert re.search(rf"For research on [^.]*{texts}", body)
+    assert "author's own" not in body
+    assert ("where there is one" in body) == (dataset == "yolo")
 
 
 def test_entities_that_there_are_not_have_no_score(card_of):

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
-from hf_mner.data.readers import SOURCES
+from hf_mner.data import readers
 from hf_mner.knowledge.registry import parse_spec
 from hf_mner.models.base.modeling_base import COMPACT_WEIGHTS
 from hf_mner.models.scanner.configuration_scanner import NON_ENTITY
@@ -31,6 +31,7 @@ PART_SOURCES = {
     "caption": "ImageCaptioner",
     "objects": "ObjectDetector",
 }
+MAY_LACK_VALIDATION = ("folder", "yolo")
 EXAMPLE_TEXTS = {
     "auxiliary": "The man in the suit is a coach of a basketball team.",
     "caption": "a man in a suit",
@@ -48,18 +49,23 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
             the card names none.
 
     Raises:
-        ValueError: if a results file is none.
+        ValueError: if a results file is none, or the model finds no entities.
     """
     checkpoint = Path(checkpoint)
     recipe = yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8"))
+    if recipe.get("task") == "grounding":
+        raise ValueError(
+            f"{checkpoint} grounds phrases and finds no entities (`task: grounding`); cards describe models that do."
+            " Give the checkpoint of a recipe with `task: recognition`."
+        )
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     scores = [read_results(Path(path)) for path in results]
     is_default = checkpoint.name == DEFAULT_CHECKPOINT.name
-    facts = find_facts(recipe["dataset"])
+    facts, published = find_facts(recipe["dataset"]), readers.find_facts(recipe["dataset"])
     data = ModelCardData(
         model_name=checkpoint.name,
         license=licence or ("apache-2.0" if is_default else None),
-        language=SOURCES[recipe["dataset"]].language if recipe["dataset"] in SOURCES else None,
+        language=published.language if published else None,
         library_name="hf_mner",
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "multimodal", recipe["system"]],
@@ -69,9 +75,9 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
     values = {
         "front_matter": data.to_yaml(),
         "name": checkpoint.name,
-        "system": recipe["system"].upper(),
+        "system": recipe["system"].upper().replace("_", "-"),
         "model": "" if is_default else f', model="{checkpoint.name}"',
-        "backbone": recipe["backbone"],
+        "backbone": recipe["backbone"] + image_encoder_clause(recipe),
         "seed": recipe["seed"],
         "recipe": yaml.safe_dump(recipe, sort_keys=False).rstrip(),
         "texts": facts.texts,
@@ -88,7 +94,7 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
         "citation": (CITATIONS / f"{recipe['system']}.bib").read_text(encoding="utf-8").rstrip(),
         "boxes": grounding_sentence(config),
         "scores": score_table(scores),
-        "types": type_table(scores),
+        "types": type_table(scores) + box_section(scores),
         "label_files": ", ".join(sorted({f"`{row['label_files_sha256']}`" for row in scores})),
     }
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
@@ -117,15 +123,33 @@ def read_results(path: Path) -> dict[str, Any]:
 
 def knowledge_parts(recipe: dict[str, Any]) -> list[str]:
     """Name the parts of `knowledge` that a recipe's model reads in words."""
+    if recipe["system"] == "mner_qg":
+        return []
     if recipe["system"] == "mmavk":
         reads_text = recipe.get("fusion", "word_level") in ("word_level", "concat")
         return recipe.get("knowledge_parts", DEFAULT_PARTS["mmavk"]) if reads_text else []
     return recipe.get("recognition", {}).get("knowledge", DEFAULT_PARTS[recipe["system"]])
 
 
+def reads_image(recipe: dict[str, Any]) -> bool:
+    """Tell whether a recipe's model has an image encoder."""
+    if recipe["system"] == "mner_qg":
+        return recipe.get("model", {}).get("modality", "text_image") == "text_image"
+    return recipe.get("fusion") == "prefix"
+
+
+def image_encoder_clause(recipe: dict[str, Any]) -> str:
+    """Name the image encoder, behind the name of the text encoder."""
+    if not reads_image(recipe):
+        return ""
+    if recipe.get("vision_config"):
+        return f" and an image encoder ({recipe['vision_config']['model_type']}) that started at random"
+    return f" and the image encoder {recipe['vision_backbone']}" if recipe.get("vision_backbone") else ""
+
+
 def example_input(recipe: dict[str, Any], opening: str) -> str:
     """Return an input of the usage snippet, with the kind of knowledge that the model reads."""
-    if recipe.get("fusion") == "prefix":
+    if reads_image(recipe):
         return opening + ', "image": "post.jpg"}'
     part = next((part for part in knowledge_parts(recipe) if part in EXAMPLE_TEXTS), None)
     return opening + (f', "knowledge": {{"{part}": "{EXAMPLE_TEXTS[part]}"}}}}' if part else "}")
@@ -133,7 +157,9 @@ def example_input(recipe: dict[str, Any], opening: str) -> str:
 
 def knowledge_sentences(recipe: dict[str, Any]) -> str:
     """Say which knowledge the model reads, and which sources find it."""
-    if recipe.get("fusion") == "prefix":
+    if recipe["system"] == "mner_qg" and reads_image(recipe):
+        return "It reads the image itself, and no knowledge. A post without an image is read as text alone."
+    if reads_image(recipe):
         return "It reads the image itself, and crops of the knowledge's `objects` where an input has them."
     parts = knowledge_parts(recipe)
     if not parts:
@@ -151,7 +177,7 @@ def splits_phrase(recipe: dict[str, Any]) -> str:
     dataset, trained = recipe["dataset"], recipe.get("train_splits", ["train"])
     if "validation" in trained:
         return f"the splits {' and '.join(trained)} of {dataset}; the last epoch was kept"
-    where = "" if dataset in SOURCES else ", where there is one,"
+    where = ", where there is one," if dataset in MAY_LACK_VALIDATION else ""
     return f"the training split of {dataset}; the validation split{where} chose the epochs"
 
 
@@ -172,6 +198,9 @@ def reading_sentence(recipe: dict[str, Any]) -> str:
     """Say in one sentence how the system reads a post."""
     if recipe["system"] == "scanner":
         return "One stage finds spans; the other types each in a prompt with its knowledge."
+    if recipe["system"] == "mner_qg":
+        style = recipe.get("query_style", "annotation")
+        return f"It asks the text one query for each type (`query_style: {style}`) and answers with spans."
     fusion = recipe["fusion"]
     readings = {"none": "no knowledge is read", "prefix": "the image is read"}
     return f"It tags words with a CRF; {readings.get(fusion, 'the auxiliary text is read')} (`fusion: {fusion}`)."
@@ -212,7 +241,10 @@ def is_similarity(spec: Any) -> bool:
 
 def grounding_sentence(config: dict[str, Any]) -> str:
     """Say whether the model proposes boxes."""
-    if config.get("grounding_weight"):
+    if config.get("model_type") == "mner_qg":
+        if config.get("modality") == "text_image" and config.get("grounding_weight"):
+            return "Each has the box that answers its type's query in the image."
+    elif config.get("grounding_weight"):
         return "It grounds entities in the image's detected objects."
     return "It was not trained to ground: `boxes` is always empty."
 
@@ -278,3 +310,22 @@ def type_table(scores: Sequence[dict[str, Any]]) -> str:
         numbers = [cell(f1_of(row["entities"]["per_type"].get(name))) for name in types]
         lines.append(f"| {knowledge_names(row)} | " + " | ".join(numbers) + " |")
     return "\n".join(lines)
+
+
+def box_section(scores: Sequence[dict[str, Any]]) -> str:
+    """Return a Markdown section on the boxes of queries, nothing where no results file has any."""
+    rows = [row for row in scores if row.get("grounding", {}).get("support")]
+    if not rows:
+        return ""
+    lines = [
+        "| data, split | knowledge | queries | Accu@0.5 | Accu@0.75 | mIoU | F1 with box |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        found = row["grounding"]
+        numbers = " | ".join(
+            map(cell, [*(found[n] for n in ("accu@0.5", "accu@0.75", "miou")), f1_of(row.get("grounded"))])
+        )
+        lines.append(f"| {row['dataset']}, {row['split']} | {knowledge_names(row)} | {found['support']} | {numbers} |")
+    said = "Boxes: the best box of each query that has gold boxes; and entities whose span, type and box are right:"
+    return "\n\n".join(["", said, "\n".join(lines)])

@@ -53,6 +53,25 @@ DATASETS = {
         "texts about paintings",
         '{"tokens": list("徐悲鸿绘于北京")',
     ),
+    "planted_signal": DatasetFacts(
+        "posts and pictures that `hf_mner` generates by rule (no one's texts or images; Apache-2.0)",
+        "made-up posts with drawn pictures, which show whether a system reads images and say nothing on language",
+        "made-up posts",
+        '{"text": "all about Seitrem tonight"',
+    ),
+    "flickr30k_entities": DatasetFacts(
+        "Flickr30K Entities (Young et al. 2014, Plummer et al. 2015; images for non-commercial research, Flickr's"
+        " terms)",
+        "English captions of photographs",
+        "captions of photographs",
+        '{"text": "A young boy throws a ball to a dog"',
+    ),
+    "yolo": DatasetFacts(
+        "photographs with boxes in YOLO's format (their licence is not known here)",
+        "names of things in photographs",
+        "labelled photographs",
+        '{"text": "traffic light"',
+    ),
 }
 UNKNOWN_DATASET = DatasetFacts(
     "a data set of its author's own (`{}`; its licence is not known here)",
@@ -65,6 +84,7 @@ KNOWLEDGE_SOURCES = {
     "blip2_captions": "BLIP-2 captions of their images",
     "chatgpt": "what ChatGPT wrote about each text and its caption (PGIM, Li et al. 2023)",
     "mplug_owl_captions": "what mPLUG-Owl wrote about each image",
+    "drawing": "words for every shape in their pictures, by rule",
     "knowledge.jsonl": "what the data set's `knowledge.jsonl` says of their images",
 }
 WIKIPEDIA = "encyclopedia entries from Wikipedia and Wikidata (CC BY-SA, CC0)"
