@@ -56,13 +56,13 @@ def draw(curves: list[dict[str, Any]], path: Path, chance: float | None) -> None
     figure.savefig(path, dpi=110)
 
 
-def text_chance() -> float:
-    """Return the best F1 that a reader of the text alone can reach on the validation split, one type for each name."""
+def text_chance(split: str) -> float:
+    """Return the best F1 that a reader of the text alone can reach on a split, one type for each name."""
     from hf_mner import load_mner_dataset
     from hf_mner.data import chance_level
     from hf_mner.training.run import examples_of
 
-    return chance_level(examples_of(load_mner_dataset("planted_signal", None)["validation"])).text_only_f1
+    return chance_level(examples_of(load_mner_dataset("planted_signal", None)[split])).text_only_f1
 
 
 def main() -> None:
@@ -77,12 +77,13 @@ def main() -> None:
         command.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     if options.command == "collect":
-        result = {"chance_f1": text_chance(), "curves": collect(options.runs)}
+        chance = {f"chance_f1_{split}": text_chance(split) for split in ("validation", "test")}
+        result = {**chance, "curves": collect(options.runs)}
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     else:
         result = json.loads(options.curves.read_text(encoding="utf-8"))
-        draw(result["curves"], options.output, result["chance_f1"])
+        draw(result["curves"], options.output, result["chance_f1_validation"])
 
 
 if __name__ == "__main__":

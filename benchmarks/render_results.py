@@ -259,6 +259,8 @@ def mner_qg_planted() -> str:
     for name, label in PLANTED.items():
         scores = read(f"mner_qg/planted/{name}")
         rows.append([label, *percents(scores["entities"]), *grounding_percents(scores)])
+    chance = read("mner_qg/planted-curves")["chance_f1_test"]
+    rows.append(["chance: names found, each given the most frequent type", *[f"{100 * chance:.2f}"] * 3, *"---"])
     return table(["planted signal, test", "precision", "recall", "F1", "Accu@0.5", "Accu@0.75", "mIoU"], rows)
 
 
@@ -292,13 +294,13 @@ def mner_qg_speed() -> str:
     """Cost beside the bare encoder, by the number of types."""
     rows = []
     for row in read("mner_qg/speed")["rows"]:
-        training = [f"{row[f'{arm}_training_ratio']:.1f}" if f"{arm}_training_ratio" in row else "-" for arm in ARMS_QG]
+        ratios = [row.get(f"{arm}_training_ratio") for arm in ARMS_QG]
         rows.append(
             [
                 str(row["types"]),
                 *(f"{row[f'{name}_ms']:.1f}" for name in ("bare", "text", "whole", "unshared")),
                 *(f"{row[f'{arm}_ratio']:.1f}" for arm in ARMS_QG),
-                *training,
+                *("-" if ratio is None else f"{ratio:.1f}" for ratio in ratios),
                 f"{row['images_encoded']} / {row['texts']}",
             ]
         )

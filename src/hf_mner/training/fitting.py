@@ -92,7 +92,10 @@ def fit_model(
         ValueError: if there is nothing to train on.
     """
     if not rows:
-        raise ValueError(f"{folder.name!r} has no training rows; do the training examples have `entities`?")
+        raise ValueError(
+            f"{folder.name!r} has no training rows; do the training examples have `entities`, with boxes and images"
+            " where grounding is trained?"
+        )
     logger.info("%s: %d rows, %s epochs, in %s", folder.name, len(rows), settings.epochs, folder)
     trainer = TrustYourTeacherTrainer(
         model,

@@ -315,6 +315,7 @@ class MnerQgRecipe(Recipe):
         require(learns, "model", self.model, "with a `grounding_weight` above 0 for `task: grounding`")
         threshold = self.grounding_threshold
         require(0 <= threshold <= 1, "grounding_threshold", threshold, "a confidence in [0, 1]")
+        require(self.max_length > MIN_LENGTH, "max_length", self.max_length, f"more than {MIN_LENGTH} tokens")
         most = self.max_length - MIN_LENGTH
         require(
             1 <= self.query_max_length <= most,

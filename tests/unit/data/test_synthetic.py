@@ -87,10 +87,10 @@ def test_the_random_numbers_never_change():
 def test_the_generator_has_this_version():
     """Where this fails on purpose, raise `FORMAT_VERSION`: sets of the same settings are others from then on."""
     example = PlantedSignal().example("train", 1)
-    assert synthetic.FORMAT_VERSION == 1
-    assert example["tokens"] == ["all", "about", "Krosto", "Naiyuth", "today"]
-    assert example["entities"] == [{"start": 2, "end": 4, "type": "PER", "boxes": [[167, 49, 197, 80]]}]
-    assert example["image_size"] == [213, 204]
+    assert synthetic.FORMAT_VERSION == 2
+    assert example["tokens"] == ["all", "about", "Seitrem", "tonight"]
+    assert example["entities"] == [{"start": 2, "end": 3, "type": "PER", "boxes": [[73, 8, 115, 50]]}]
+    assert example["image_size"] == [161, 201]
 
 
 def test_seeds_and_splits_share_no_example(examples):

@@ -42,7 +42,7 @@ def build_queries(
     given = dict(queries or {})
     if unknown := sorted(set(given) - set(types)):
         raise ValueError(f"`queries` asks for {unknown[0]!r}, which is not one of the types {', '.join(types)}.")
-    return {name: given.get(name) or build_query(name, style) for name in types}
+    return {name: given[name] if name in given else build_query(name, style) for name in types}
 
 
 def build_query(entity_type: str, style: QueryStyle) -> str:
