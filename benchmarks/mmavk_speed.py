@@ -11,12 +11,11 @@ batches. Both arms alternate in one process; the median of the repeats counts.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from timing import compare, report
+from timing import compare, report, updates
 from torch import nn
 
 from hf_mner import MmavkForTokenClassification, MmavkProcessor, load_mner_dataset, recognize_entities
@@ -41,20 +40,6 @@ class LinearTagger(nn.Module):
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         words = gather_tokens(states, first_subword_index)
         return classification_loss(self.classifier(self.dropout(words)), labels)
-
-
-def updates(model: nn.Module, loss: Callable[[dict], torch.Tensor], batches: list[dict]) -> Callable[[], None]:
-    """Return a function that trains a model on all batches once."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    model.train()
-
-    def run() -> None:
-        for batch in batches:
-            loss(batch).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-    return run
 
 
 def training(backbone: str, examples: list[Any], types: list[str], options: argparse.Namespace) -> dict[str, float]:

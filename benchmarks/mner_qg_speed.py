@@ -2,7 +2,7 @@
 
     python benchmarks/mner_qg_speed.py --data-dir DATA --output results/mner_qg/speed.json
 
-Tweets of Twitter-2017 with generated pictures of 256 x 256 pixels; a ResNet-18 with random weights, width 512. In each
+Tweets of Twitter-2017 with generated pictures of 256 x 256 pixels; a ResNet-18 with random weights, width 256. In each
 row all arms take turns in one process: the bare encoder on the sentence alone; the text variant; the whole model; and
 the whole model where every query encodes the image again. The median of the repeats counts.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import compare, report
+from timing import compare, report, updates
 from torch import nn
 from transformers import ResNetConfig
 
@@ -24,6 +24,7 @@ from hf_mner.data.synthetic import PlantedSignal
 from hf_mner.layers.losses import classification_loss
 from hf_mner.training.run import examples_of
 
+WIDTH = 256
 WORDS = [
     *("person", "place", "company", "event", "product", "animal", "plant", "vehicle"),
     *("building", "award", "food", "disease", "law", "language", "weapon", "game"),
@@ -36,6 +37,7 @@ def build(backbone: str, num_types: int, is_multimodal: bool) -> tuple[MnerQgFor
     labels = {"id2label": dict(enumerate(types)), "label2id": {name: index for index, name in enumerate(types)}}
     vision = ResNetConfig(embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2] * 4, layer_type="basic")
     options: dict[str, Any] = {"has_feature_pyramid": True} if is_multimodal else {"modality": "text"}
+    options["hidden_size"] = WIDTH
     model = MnerQgForMultimodalNer.from_backbones(backbone, vision if is_multimodal else None, **options, **labels)
     queries = {name: f"{name}: a name of one {name} or of several" for name in types}
     return model, MnerQgProcessor.from_backbones(backbone, types=types, queries=queries)
@@ -71,20 +73,6 @@ def forward(model: nn.Module, batches: Sequence[dict], repeats: int = 0) -> Call
     return run
 
 
-def update(model: nn.Module, loss: Callable[[dict], torch.Tensor], batches: Sequence[dict]) -> Callable[[], None]:
-    """Return a function that trains a model on all batches once."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    model.train()
-
-    def run() -> None:
-        for batch in batches:
-            loss(batch).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-    return run
-
-
 def plain_tagger(encoder: nn.Module, batches: Sequence[dict]) -> Callable[[], None]:
     """Return updates of the encoder with a linear layer on every token."""
     model = nn.ModuleDict({"encoder": encoder, "classifier": nn.Linear(encoder.config.hidden_size, 9)})
@@ -93,7 +81,7 @@ def plain_tagger(encoder: nn.Module, batches: Sequence[dict]) -> Callable[[], No
         states = encoder(**batch).last_hidden_state
         return classification_loss(model["classifier"](states), torch.zeros_like(batch["input_ids"]))
 
-    return update(model, loss, batches)
+    return updates(model, loss, batches)
 
 
 def count_images(model: MnerQgForMultimodalNer, batches: Sequence[dict]) -> int:
@@ -126,7 +114,7 @@ def measure(num_types: int, examples: Sequence[Any], options: argparse.Namespace
         if num_types <= options.most_trained_types:
             bare_s, ours_s, ratio = compare(
                 plain_tagger(build(options.backbone, 1, False)[0].text_model, bare),
-                update(model, lambda batch, model=model: model(**batch).loss, batches),
+                updates(model, lambda batch, model=model: model(**batch).loss, batches),
                 options.repeats,
             )
             row[f"{name}_training_ratio"] = ratio

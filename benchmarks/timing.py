@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,22 @@ def compare(one: Callable[[], object], other: Callable[[], object], repeats: int
     pairs = [(seconds(one), seconds(other)) for _ in range(repeats)]
     first, second = (statistics.median(times) for times in zip(*pairs, strict=True))
     return first, second, statistics.median(right / left for left, right in pairs)
+
+
+def updates(model: Any, loss: Callable[[dict], Any], batches: Sequence[dict]) -> Callable[[], None]:
+    """Return a function that trains a model on all batches once."""
+    import torch
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    model.train()
+
+    def run() -> None:
+        for batch in batches:
+            loss(batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return run
 
 
 def report(result: dict[str, Any], output: Path | None) -> None:
