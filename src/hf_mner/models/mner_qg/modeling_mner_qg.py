@@ -413,8 +413,9 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
     def interact(self, fused: Tensor, states: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Existence-aware uni-modality interaction: tokens and the text's existence signal inform each other.
 
-        "Similarly, we can obtain [...] the updated existence representation": we read it as one attention of existence
-        over all start and end representations.
+        The paper writes one symbol for the label-enhanced and for the updated existence representation. We update it
+        first, by one attention of existence over all start and end representations, which have read the image, and
+        give the updated one to Eq. 2: so what the image tells of existence reaches the spans.
 
         Args:
             fused: `r t d`, `H_u`.
@@ -426,11 +427,11 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
         """
         existence = self.existence_labels(self.existence_pooling(states, attention_mask))  # r d
         start, end = self.start_labels(fused), self.end_labels(fused)
-        aware_start, aware_end = self.start_existence(start, existence), self.end_existence(end, existence)
         both, both_mask = torch.cat([start, end], dim=1), torch.cat([attention_mask, attention_mask], dim=1)
         read = self.existence_attention(existence.unsqueeze(1), both, both_mask).squeeze(1)
-        aware = self.existence_norm(existence + read)
-        return self.dropout(aware_start), self.dropout(aware_end), self.dropout(aware)
+        existence = self.existence_norm(existence + read)
+        aware_start, aware_end = self.start_existence(start, existence), self.end_existence(end, existence)
+        return self.dropout(aware_start), self.dropout(aware_end), self.dropout(existence)
 
     def match(self, start: Tensor, end: Tensor) -> Tensor:
         """Eq. 5 for all pairs: `r n d` twice gives `r n n`. A linear layer on `[s; e]` is a sum of two."""
