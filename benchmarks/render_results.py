@@ -265,8 +265,9 @@ def grounding_percents(scores: dict[str, Any]) -> list[str]:
 
 
 def mner_qg_grounding() -> str:
-    """Grounding alone: photographs learned by heart, and others."""
+    """Grounding alone: pictures and photographs learned by heart, and other photographs."""
     names = {
+        "hundred-overfit": "planted signal, 100 training posts, scored on themselves",
         "yolo-grounding-train": "COCO, the 96 training photographs",
         "yolo-grounding": "COCO, 32 other photographs",
     }
