@@ -25,7 +25,7 @@ class LossBalance(nn.Module):
 
     @torch.no_grad()
     def forward(self, text_loss: Tensor, grounding_loss: Tensor) -> Tensor:
-        """Return the factor, a scalar; in training the means take in the two losses first."""
+        """Return the factor, `()` as both losses; in training the means take in the two losses first."""
         losses = torch.stack([text_loss, grounding_loss]).float()
         means, weight = self.means, self.weight
         if self.training:

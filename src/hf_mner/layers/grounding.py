@@ -42,7 +42,6 @@ class GroundingHead(nn.Module):
 
     def __init__(self, width: int, num_scales: int = 3, has_coordinates: bool = False):
         super().__init__()
-        self.has_coordinates = has_coordinates
         self.scales = nn.ModuleList(GroundingScale(width, has_coordinates) for _ in range(num_scales))
 
     def forward(self, queries: Tensor, maps: Sequence[Tensor], image_index: Tensor) -> GroundingScores:

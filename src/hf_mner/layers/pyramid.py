@@ -63,5 +63,5 @@ class MapProjection(nn.Module):
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Project a map."""
+        """Project a map: `k c h w` gives `k d h w`."""
         return F.relu(self.norm(self.convolution(features)))

@@ -102,7 +102,7 @@ class Darknet53Pyramid(nn.Module):
         )
 
     def forward(self, stages: list[Tensor]) -> list[Tensor]:
-        """Map the last stages, finest first, to as many maps of the same shapes."""
+        """Map the last stages, finest first, to as many maps of the same shapes, `b c h w` each."""
         state, maps = None, []
         for level, stage in zip(self.levels, stages[::-1], strict=True):
             state, output = level(stage, state)
