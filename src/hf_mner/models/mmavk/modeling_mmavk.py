@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,12 +13,12 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from hf_mner.data.labels import split_tag
-from hf_mner.layers.crf import LinearChainCrf, TagConstraints, bio_constraints
+from hf_mner.layers.crf import LinearChainCrf
 from hf_mner.layers.pooling import gather_tokens
 from hf_mner.layers.prefix import VisualPrefix, attend_with_prefix
 from hf_mner.models.base.backbones import hidden_size, load_text_encoder, resolve_backbone, text_encoder
-from hf_mner.models.base.modeling_base import EncodingCache, MnerPreTrainedModel
+from hf_mner.models.base.modeling_base import EncodingCache
+from hf_mner.models.base.tagging import TaggingModel, check_tags
 
 from .configuration_mmavk import MmavkConfig
 
@@ -43,7 +42,7 @@ class MmavkOutput(ModelOutput):
     knowledge_weight: Tensor | None = None
 
 
-class MmavkForTokenClassification(MnerPreTrainedModel):
+class MmavkForTokenClassification(TaggingModel):
     """A text encoder, one of the four fusions of Table 4, a linear layer and a CRF (section 3.2).
 
     `word_level`: words `H` (Eq. 5) and auxiliary text (Eq. 6-7) go through the same encoder; the text's `[CLS]` state
@@ -59,7 +58,6 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
 
     config_class = MmavkConfig
     base_model_prefix = "mmavk"
-    is_distillable = False  # its decision is a path of the CRF
 
     def __init__(self, config: MmavkConfig):
         super().__init__(config)
@@ -84,16 +82,6 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         self.classifier = nn.Linear(width, config.num_labels)
         self.crf = LinearChainCrf(config.num_labels)
         self.post_init()
-
-    @property
-    def entity_types(self) -> list[str]:
-        """Name the entity types of the tags."""
-        return list(dict.fromkeys(kind for _, kind in map(split_tag, self.class_names) if kind))
-
-    @cached_property
-    def constraints(self) -> TagConstraints | None:
-        """The tag sequences that decoding allows, `None` = all."""
-        return bio_constraints(self.class_names) if self.config.is_constrained else None
 
     @classmethod
     def from_backbones(
@@ -135,9 +123,7 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, LinearChainCrf):
-            module.reset_parameters()
-        elif hasattr(self, "fusion") and module is self.fusion.word:
+        if hasattr(self, "fusion") and module is self.fusion.word:
             # Asked of the layer itself: transformers takes a module without own parameters for initialised.
             init.eye_(module.weight)
 
@@ -265,22 +251,6 @@ class MmavkForTokenClassification(MnerPreTrainedModel):
         encoded[real] = features
         return encoded
 
-    def sequence_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean negative log-likelihood of the labelled rows.
-
-        Source: MMAVK, Eq. 11 and 12.
-        Departure: Eq. 12 sums over sequences; the mean keeps the learning rate independent of the batch's size.
-        """
-        labelled = labels != -100
-        likelihood = self.crf(logits, labels.clamp(min=0), labelled)
-        return -likelihood.sum() / labelled[:, 0].sum().clamp(min=1)
-
-    def decode(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the best path (`b n`, -1 = padding) and the marginal probability of each of its tags (`b n`)."""
-        tags = self.crf.decode(logits, mask, self.constraints).tags
-        marginals = self.crf.marginals(logits, mask)
-        return tags, marginals.gather(-1, tags.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-
     # ------------------------------------------------------------------------------------- once for each image
 
     @torch.no_grad()
@@ -360,14 +330,6 @@ class WordLevelFusion(nn.Module):
         weight = (weight * (index >= 0)).unsqueeze(1).to(states.dtype)
         knowledge = self.knowledge(states[index.clamp(min=0)] * weight)  # b d
         return fused + knowledge.unsqueeze(1)
-
-
-def check_tags(names: Sequence[str]) -> None:
-    """Refuse labels that are no BIO tags before anything is trained on them."""
-    try:
-        list(map(split_tag, names))
-    except ValueError as error:
-        raise ValueError(f"`id2label`: {error} Use `dict(enumerate(bio_labels(types)))`.") from error
 
 
 def require_with(name: str, value: Tensor | None, **needed: Tensor | None) -> None:

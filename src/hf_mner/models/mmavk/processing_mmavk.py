@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-import numpy as np
 import torch
 from PIL import Image
 from transformers import BatchFeature
@@ -16,7 +15,6 @@ from hf_mner.data.alignment import (
     WordWindow,
     fit_words,
     flat,
-    read_windows,
     special_token_frame,
     special_token_joint,
     subwords_of_words,
@@ -24,10 +22,8 @@ from hf_mner.data.alignment import (
     window_words,
 )
 from hf_mner.data.images import image_key, load_rgb_image
-from hf_mner.data.labels import decode_bio
 from hf_mner.data.schema import MnerExample
 from hf_mner.models.base.processing_base import (
-    MnerProcessor,
     Row,
     check_knowledge_parts,
     check_lengths,
@@ -37,6 +33,7 @@ from hf_mner.models.base.processing_base import (
     example_tags,
     known_class,
 )
+from hf_mner.models.base.tagging import TaggingProcessor
 
 from .configuration_mmavk import FUSIONS, Fusion
 
@@ -56,7 +53,7 @@ class FittedText(NamedTuple):
     words: str
 
 
-class MmavkProcessor(MnerProcessor):
+class MmavkProcessor(TaggingProcessor):
     """Tokenises words and auxiliary text for MMAVK and decodes its tags.
 
     One row for each text, more for a text longer than `max_length` (windows of whole words that overlap; a word that
@@ -317,44 +314,9 @@ class MmavkProcessor(MnerProcessor):
 
     # ----------------------------------------------------------------------------------------------- decoding
 
-    def post_process_entities(
-        self,
-        outputs: Sequence[Mapping[str, Any]],
-        rows: Sequence[Row],
-        examples: Sequence[MnerExample],
-        stage: str,
-        id2label: Mapping[int, str],
-        threshold: float = 0.0,
-    ) -> list[MnerExample]:
-        """Return copies of the examples whose `entities` are the decoded tags' spans.
-
-        Args:
-            outputs: for each row `tags` (`n`), `tag_probabilities` (`n`) and `knowledge_weight` (`1`).
-            rows: the rows that were scored.
-            examples: the examples that the rows were made of.
-            stage: `"recognition"`.
-            id2label: the tags.
-            threshold: entities with a lower score, the mean marginal probability of their words' tags, are left out.
-        """
-        self.check_stage(stage)
-        tags = [np.zeros(len(example["tokens"]), dtype=int) for example in examples]
-        scores = [np.zeros(len(example["tokens"])) for example in examples]
-        shown: list[dict[str, Any]] = [{} for _ in examples]
-        windows = read_windows((row["origin"] for row in rows), [len(words) for words in tags])
-        for output, row, (text, first, counts) in zip(outputs, rows, windows, strict=True):
-            place = slice(first, first + len(counts))
-            tags[text][place][counts] = output["tags"][: len(counts)][counts]
-            scores[text][place][counts] = output["tag_probabilities"][: len(counts)][counts]
-            shown[text] = row["shown"] if output["knowledge_weight"][0] else {}
-        found: list[Any] = []
-        for example, indices, words, knowledge in zip(examples, tags, scores, shown, strict=True):
-            entities = []
-            for span in decode_bio([id2label[int(index)] for index in indices]):
-                score = float(words[span.start : span.end].mean())
-                if score >= threshold:
-                    entities.append({**span._asdict(), "score": score, "boxes": [], "shown": knowledge})
-            found.append({**example, "entities": entities})
-        return found
+    def knowledge_shown(self, output: Mapping[str, Any], row: Row) -> dict[str, Any]:
+        """Return the auxiliary text, unless the similarity made it count for nothing."""
+        return row["shown"] if output["knowledge_weight"][0] else {}
 
 
 def check_choices(fusion: str, knowledge: Sequence[str], max_regions: int) -> None:

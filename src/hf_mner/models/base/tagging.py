@@ -1,0 +1,120 @@
+"""What systems share that give each word a BIO tag with a CRF: loss, decoding, and the way back to entities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hf_mner.data.alignment import read_windows
+from hf_mner.data.labels import decode_bio, split_tag
+from hf_mner.data.schema import MnerExample
+from hf_mner.layers.crf import LinearChainCrf, TagConstraints, bio_constraints
+from hf_mner.layers.losses import IGNORE_INDEX
+
+from .modeling_base import MnerPreTrainedModel
+from .processing_base import MnerProcessor, Row
+
+
+class TaggingModel(MnerPreTrainedModel):
+    """A model whose classes are BIO tags and whose `crf` decides on whole sequences of them.
+
+    Its configuration has `is_constrained`: decode only tag sequences that BIO allows.
+    """
+
+    is_distillable = False  # its decision is a path of the CRF
+
+    @property
+    def entity_types(self) -> list[str]:
+        """Name the entity types of the tags."""
+        return list(dict.fromkeys(kind for _, kind in map(split_tag, self.class_names) if kind))
+
+    @cached_property
+    def constraints(self) -> TagConstraints | None:
+        """The tag sequences that decoding allows, `None` = all."""
+        return bio_constraints(self.class_names) if self.config.is_constrained else None
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, LinearChainCrf):
+            module.reset_parameters()
+
+    def sequence_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean negative log-likelihood of the labelled rows.
+
+        Source: MMAVK, Eq. 11 and 12; HamLearning, Eq. 16 and 17 (whose printed loss lacks the minus).
+        Departure: both sum over sequences; the mean keeps the learning rate independent of the batch's size.
+
+        Args:
+            logits: `b n c`.
+            labels: `b n`, -100 marks padding. A row without any label counts for nothing.
+        """
+        labelled = labels != IGNORE_INDEX
+        likelihood = self.crf(logits, labels.clamp(min=0), labelled)
+        return -likelihood.sum() / labelled[:, 0].sum().clamp(min=1)
+
+    def decode(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the best path (`b n`, -1 = padding) and the marginal probability of each of its tags (`b n`)."""
+        tags = self.crf.decode(logits, mask, self.constraints).tags
+        marginals = self.crf.marginals(logits, mask)
+        return tags, marginals.gather(-1, tags.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+
+
+class TaggingProcessor(MnerProcessor):
+    """A processor that reads entities from tags: rows hold `origin` and `shown`, outputs `tags` and their scores."""
+
+    def post_process_entities(
+        self,
+        outputs: Sequence[Mapping[str, Any]],
+        rows: Sequence[Row],
+        examples: Sequence[MnerExample],
+        stage: str,
+        id2label: Mapping[int, str],
+        threshold: float = 0.0,
+    ) -> list[MnerExample]:
+        """Return copies of the examples whose `entities` are the decoded tags' spans.
+
+        Args:
+            outputs: for each row `tags` (`n`), `tag_probabilities` (`n`), and what `knowledge_shown` reads.
+            rows: the rows that were scored.
+            examples: the examples that the rows were made of.
+            stage: `"recognition"`.
+            id2label: the tags.
+            threshold: entities with a lower score, the mean marginal probability of their words' tags, are left out.
+        """
+        self.check_stage(stage)
+        tags = [np.zeros(len(example["tokens"]), dtype=int) for example in examples]
+        scores = [np.zeros(len(example["tokens"])) for example in examples]
+        shown: list[dict[str, Any]] = [{} for _ in examples]
+        windows = read_windows((row["origin"] for row in rows), [len(words) for words in tags])
+        for output, row, (text, first, counts) in zip(outputs, rows, windows, strict=True):
+            place = slice(first, first + len(counts))
+            tags[text][place][counts] = output["tags"][: len(counts)][counts]
+            scores[text][place][counts] = output["tag_probabilities"][: len(counts)][counts]
+            shown[text] = self.knowledge_shown(output, row)
+        found: list[Any] = []
+        for example, indices, words, knowledge in zip(examples, tags, scores, shown, strict=True):
+            entities = []
+            for span in decode_bio([id2label[int(index)] for index in indices]):
+                score = float(words[span.start : span.end].mean())
+                if score >= threshold:
+                    entities.append({**span._asdict(), "score": score, "boxes": [], "shown": knowledge})
+            found.append({**example, "entities": entities})
+        return found
+
+    def knowledge_shown(self, output: Mapping[str, Any], row: Row) -> dict[str, Any]:  # noqa: ARG002 for subclasses
+        """Return the knowledge that the model read for a row, by its part."""
+        return row["shown"]
+
+
+def check_tags(names: Sequence[str]) -> None:
+    """Refuse labels that are no BIO tags before anything is trained on them."""
+    try:
+        list(map(split_tag, names))
+    except ValueError as error:
+        raise ValueError(f"`id2label`: {error} Use `dict(enumerate(bio_labels(types)))`.") from error
