@@ -1,6 +1,6 @@
-"""A sheet of examples of the planted-signal set, with their gold boxes and names: `docs/planted_signal.png`.
+"""Sheets of planted examples with their gold boxes and names: `docs/planted_signal.png`, `docs/planted_relation.png`.
 
-python benchmarks/planted_signal_sheet.py
+python benchmarks/planted_signal_sheet.py [--signal relation]
 """
 
 from __future__ import annotations
@@ -12,35 +12,38 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from hf_mner.data import MnerExample, PlantedSignal
+from hf_mner.data.readers import GENERATED
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS, ROWS = 4, 3
 CELL = (236, 200)  # of a picture, width and height in pixels
 MARGIN, TEXT_LINES, LINE_HEIGHT, FONT_SIZE = 12, 3, 17, 14
 COLORS = {"PER": (190, 30, 45), "LOC": (20, 120, 60), "ORG": (25, 80, 190), "MISC": (140, 70, 160)}
-SHOWN = PlantedSignal(uninformative_share=0.1)
-INDICES = (1, 16, 9, 8, 6, 25, 20, 11, 0, 10, 7, 4)  # of split train; last row: no name, then no symbol
+NAMES = {signal: name for name, signal in GENERATED.items()}
+UNINFORMATIVE_SHARE = 0.1
+INDICES = (1, 3, 2, 9, 21, 6, 24, 20, 4, 14, 11, 22)  # of split train; last row: no name, then nothing tells the type
 
 
-def draw_sheet(examples: list[MnerExample], path: Path) -> None:
-    """Write the examples row by row, with few colours, so that the file is small."""
+def draw_sheet(shown: PlantedSignal, path: Path) -> None:
+    """Write the examples of `INDICES` row by row, with few colours, so that the file is small."""
     step = CELL[0] + MARGIN, CELL[1] + TEXT_LINES * LINE_HEIGHT + 2 * MARGIN
     sheet = Image.new("RGB", (COLUMNS * step[0] + MARGIN, ROWS * step[1] + LINE_HEIGHT + MARGIN), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
-    for index, example in enumerate(examples):
+    for index, example in enumerate(shown.example("train", number) for number in INDICES):
         left, top = MARGIN + index % COLUMNS * step[0], MARGIN + index // COLUMNS * step[1]
         picture = draw_boxes(example)
         sheet.paste(picture, (left + (CELL[0] - picture.width) // 2, top + (CELL[1] - picture.height) // 2))
         write_text(draw, example, (left, top + CELL[1] + 6), font)
-    draw.text((MARGIN, sheet.height - LINE_HEIGHT - MARGIN), describe_symbols(), fill="dimgray", font=font)
+    draw.text((MARGIN, sheet.height - LINE_HEIGHT - MARGIN), describe_symbols(shown), fill="dimgray", font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.quantize(256, kmeans=2, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-def describe_symbols() -> str:
-    """Return the line at the bottom: which symbol decides which type, and what the last row shows."""
-    symbols = ", ".join(f"{symbol}: {entity_type}" for entity_type, symbol in SHOWN.symbols.items())
-    return f"{symbols}. Last row: two posts without a name, two pictures without a symbol (the type cannot be known)."
+def describe_symbols(shown: PlantedSignal) -> str:
+    """Return the line at the bottom: what decides which type, and what the last row shows."""
+    symbols = ", ".join(f"{symbol.split(' from ')[0]}: {name}" for name, symbol in shown.symbols.items())
+    symbols = symbols.replace(" degrees", "°").replace(", circle at", ",")
+    return f"{symbols}. Last row: two posts without a name, two pictures that tell no type."
 
 
 def draw_boxes(example: MnerExample) -> Image.Image:
@@ -80,12 +83,14 @@ def list_words(example: MnerExample) -> list[tuple[str, tuple[int, int, int], bo
 
 
 def main() -> None:
-    """Draw the sheet."""
+    """Draw one sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "planted_signal.png")
+    parser.add_argument("--signal", choices=NAMES, default="symbol")
+    parser.add_argument("--output", type=Path, help="default: docs/NAME.png")
     options = parser.parse_args()
-    draw_sheet([SHOWN.example("train", index) for index in INDICES], options.output)
-    print(f"{options.output}: {options.output.stat().st_size:,} bytes")
+    output = options.output or ROOT / "docs" / f"{NAMES[options.signal]}.png"
+    draw_sheet(PlantedSignal(signal=options.signal, uninformative_share=UNINFORMATIVE_SHARE), output)
+    print(f"{output}: {output.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

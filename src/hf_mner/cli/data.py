@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -63,6 +63,10 @@ def synthetic(
     knowledge: Annotated[
         bool, typer.Option("--knowledge/--no-knowledge", help="Write what the pictures show as knowledge.jsonl.")
     ] = False,
+    signal: Annotated[
+        Literal["symbol", "relation"],
+        typer.Option(help="What tells the type: a key symbol, or where a circle lies seen from a square."),
+    ] = "symbol",
     types: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,7 +81,8 @@ def synthetic(
     from hf_mner.data.synthetic import PlantedSignal
     from hf_mner.data.synthetic_folder import write_planted_folder
 
-    settings = {"types": tuple(types)} if types else {}
-    signal = PlantedSignal(seed=seed, uninformative_share=uninformative_share, with_knowledge=knowledge, **settings)
+    settings: dict[str, Any] = {"types": tuple(types)} if types else {}
+    settings |= {"uninformative_share": uninformative_share, "with_knowledge": knowledge, "signal": signal}
+    planted = PlantedSignal(seed=seed, **settings)
     sizes = {"train": train, "validation": validation, "test": test}
-    typer.echo(write_planted_folder(signal, {split: size for split, size in sizes.items() if size}, output))
+    typer.echo(write_planted_folder(planted, {split: size for split, size in sizes.items() if size}, output))

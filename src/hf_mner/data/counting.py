@@ -42,16 +42,16 @@ def label_file_hash(name: str, data_dir: str | os.PathLike[str] | None = None) -
 
     Returns:
         The first 12 hexadecimal digits; equal for equal bytes in equal splits, wherever the folder lies. For
-        `planted_signal`, which has no files: a hash of its settings and of the version of its generator.
+        generated sets, which have no files: a hash of their settings and of the version of their generator.
 
     Raises:
         ValueError: if the name is not known.
         FileNotFoundError: if a file is missing.
     """
-    if name == GENERATED:
+    if name in GENERATED:
         from .synthetic import DEFAULT_SIZES, PlantedSignal
 
-        return PlantedSignal().fingerprint(DEFAULT_SIZES)
+        return PlantedSignal(signal=GENERATED[name]).fingerprint(DEFAULT_SIZES)
     digest = hashlib.sha256()
     for key, path in _iterate_label_files(name, data_dir):
         content = path.read_bytes()

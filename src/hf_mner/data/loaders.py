@@ -30,7 +30,7 @@ from .schema import mner_features
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-DRAWING = "drawing"  # the knowledge of `planted_signal`: what its pictures show
+DRAWING = "drawing"  # the knowledge of generated sets: what their pictures show
 
 
 def load_mner_dataset(
@@ -51,15 +51,15 @@ def load_mner_dataset(
     Args:
         name: `twitter2015`, `twitter2017`, `twitter_gmner`, `twitter_fmnerg`, `conll2003`, `wnut17`, `cp_mner`,
             `flickr30k_entities` and `yolo` (phrases with boxes, see `flickr30k_entities` and `yolo_labels`),
-            `planted_signal` (generated, see `synthetic`), or `folder` (see `folder_dataset`).
+            `planted_signal` and `planted_relation` (generated, see `synthetic`), or `folder` (see `folder_dataset`).
         data_dir: the folder that holds all published sets (default: the environment variable `HF_MNER_DATA`); for
-            `folder`, the user's own folder; not read for `planted_signal`.
+            `folder`, the user's own folder; not read for generated sets.
         granularity: `"fine"` reads the 51 fine types of `twitter_fmnerg` instead of its 8 coarse ones.
         unify_types: spell the fourth class `MISC` everywhere; False keeps the published `OTHER`.
         knowledge: `"auto"` joins what lies under `<data_dir>/knowledge`: BLIP-2 captions become `knowledge.caption`;
             ChatGPT's text (2015, 2017) or mPLUG-Owl's description (GMNER, FMNERG) becomes `knowledge.auxiliary`. A
             list selects by folder name: `blip2_captions`, `chatgpt`, `mplug_owl_captions`; `[]` joins nothing.
-            For `folder` it is the file `knowledge.jsonl`. For `planted_signal`, `["drawing"]` says what the pictures
+            For `folder` it is the file `knowledge.jsonl`. For generated sets, `["drawing"]` says what the pictures
             show, and `"auto"` nothing, so that a system that reads knowledge is told on request only.
         image_dir: folder of `<id>.jpg` files; default: the folders `images/twitter*` and the like below `data_dir`.
             A row whose image is not there has `image=None`.
@@ -76,10 +76,10 @@ def load_mner_dataset(
         raise ValueError(f"Data set {name!r} is not known; choose one of {', '.join(DATASET_NAMES)}.")
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error={on_error!r}` is not known; choose 'raise' or 'skip'.")
-    if name in ("folder", GENERATED, *PHRASE_SETS) and granularity != "coarse":
+    if name in ("folder", *GENERATED, *PHRASE_SETS) and granularity != "coarse":
         raise ValueError(f"`granularity={granularity!r}` is for 'twitter_fmnerg' only; leave it out for {name!r}.")
-    if name == GENERATED:
-        return _generate(knowledge, image_dir)
+    if name in GENERATED:
+        return _generate(name, knowledge, image_dir)
     plans: Sequence[LoadingPlan | RowPlan]
     if name in PHRASE_SETS:
         plans = _plan_phrases(name, find_data_dir(data_dir, name), knowledge, image_dir)
@@ -91,13 +91,15 @@ def load_mner_dataset(
     return _build(plans, on_error)
 
 
-def _generate(knowledge: Literal["auto"] | Sequence[str], image_dir: str | os.PathLike[str] | None) -> DatasetDict:
+def _generate(
+    name: str, knowledge: Literal["auto"] | Sequence[str], image_dir: str | os.PathLike[str] | None
+) -> DatasetDict:
     from .synthetic import load_planted_signal
 
     if image_dir is not None:
-        raise ValueError(f"`image_dir={str(image_dir)!r}` is for sets with files; leave it out for {GENERATED!r}.")
-    selected = [] if knowledge == "auto" else check_knowledge_names(GENERATED, {DRAWING: None}, knowledge)
-    return load_planted_signal(with_knowledge=DRAWING in selected)
+        raise ValueError(f"`image_dir={str(image_dir)!r}` is for sets with files; leave it out for {name!r}.")
+    selected = [] if knowledge == "auto" else check_knowledge_names(name, {DRAWING: None}, knowledge)
+    return load_planted_signal(signal=GENERATED[name], with_knowledge=DRAWING in selected)
 
 
 def _plan_phrases(

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from .knowledge_columns import complete_knowledge
 from .labels import bio_labels, encode_bio
-from .readers import GENERATED, SPLITS
+from .readers import GENERATED, SPLITS, PlantedKind
 from .schema import Knowledge, MnerExample, mner_features
-from .synthetic_images import DrawnShape, draw_picture
+from .synthetic_images import DrawnShape, Place, draw_picture, place_freely
 from .synthetic_random import StableRandom
+from .synthetic_relations import CIRCLE, SECTOR_COUNTS, SQUARE, list_sectors, place_related
 from .synthetic_shapes import DISTRACTORS, KEY_SHAPES
 from .synthetic_texts import write_post
 from .type_lists import CONLL_TYPES
@@ -23,9 +24,10 @@ from .type_lists import CONLL_TYPES
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset
 
+STREAMS = "planted_signal"  # part of the key of every random stream, whatever the signal: the texts are the same
 FORMAT_VERSION = 2  # to be raised when the same settings give other examples
 DEFAULT_SIZES = {"train": 2000, "validation": 300, "test": 500}
-DISTRACTORS_PER_PICTURE = (2, 5)
+DISTRACTORS_PER_PICTURE = {"symbol": (2, 5), "relation": (1, 3)}
 HASH_LENGTH = 12
 
 
@@ -38,17 +40,23 @@ class PlantedSignal:
     come from random streams of their own, so the text says where the names are and nothing on what they are. The
     picture of a post without names shows a key symbol, too: that there is a name, only the text says.
 
+    With `signal="relation"` there are no key symbols. The picture shows a square and a circle among other shapes. The
+    direction in which the circle lies seen from the square decides the type, and the circle's pixels are the box. What
+    shapes there are, and what they look like, then says nothing on the type; where the circle lies says little.
+
     Example `index` of a split depends on these settings, the split and the index alone, whatever was generated before.
 
     Args:
-        types: up to eight; the first belongs to the first of `synthetic_shapes.KEY_SHAPES`, and so on.
+        types: up to eight; the first belongs to the first of `synthetic_shapes.KEY_SHAPES`, and so on. With
+            `signal="relation"` two, four or eight; each belongs to an equal part of the full turn.
         seed: sets of different seeds share no example. Names and texts of one split are never in another split, of
             any seed.
-        uninformative_share: share of examples whose picture lacks a key symbol: nothing tells the type, and the
-            boxes are `[]`.
+        uninformative_share: share of examples whose picture lacks the key symbol or the circle: nothing tells the
+            type, and the boxes are `[]`.
         with_knowledge: add `knowledge.objects`, what a perfect detector would say of every shape, and
             `knowledge.auxiliary`, a sentence that lists them. So systems that read pictures through words can be
             judged on the same examples. Neither says a type or which shape is the key symbol.
+        signal: what tells the type, a key `"symbol"` or the `"relation"` of two shapes.
 
     Raises:
         ValueError: if a value is not as described.
@@ -58,9 +66,17 @@ class PlantedSignal:
     seed: int = 0
     uninformative_share: float = 0.0
     with_knowledge: bool = False
+    signal: PlantedKind = "symbol"
 
     def __post_init__(self):
+        if self.signal not in get_args(PlantedKind):
+            raise ValueError(f"`signal` is {self.signal!r}; choose one of {', '.join(get_args(PlantedKind))}.")
         object.__setattr__(self, "types", _check_types(self.types))
+        if self.signal == "relation" and len(self.types) not in SECTOR_COUNTS:
+            raise ValueError(
+                f"`types` is {self.types!r}; expected 2, 4 or 8 names with `signal='relation'`, which cuts the full"
+                " turn into as many equal parts. Leave some out, or add some."
+            )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise ValueError(f"`seed` is {self.seed!r}; expected a whole number.")
         share = self.uninformative_share
@@ -71,7 +87,11 @@ class PlantedSignal:
 
     @property
     def symbols(self) -> dict[str, str]:
-        """The key symbol of each type."""
+        """The key symbol of each type; with `signal="relation"`, where the circle lies, in words."""
+        if self.signal == "relation":
+            sectors = list_sectors(len(self.types))
+            words = [f"{CIRCLE} at {low:g} to {high:g} degrees from the {SQUARE}" for low, high in sectors]
+            return dict(zip(self.types, words, strict=True))
         return dict(zip(self.types, KEY_SHAPES, strict=False))
 
     def example(self, split: str, index: int) -> MnerExample:
@@ -83,16 +103,17 @@ class PlantedSignal:
         _check_split(split)
         if isinstance(index, bool) or not isinstance(index, int) or index < 0:
             raise ValueError(f"`index` is {index!r}; expected a whole number from 0 on.")
-        stream = partial(StableRandom, GENERATED, FORMAT_VERSION, self.seed, split, index)
+        stream = partial(StableRandom, STREAMS, FORMAT_VERSION, self.seed, split, index)
         post = write_post(stream("text"), split)
         entity_type = stream("type").pick(self.types)
-        key = self.symbols[entity_type] if stream("key").share() >= self.uninformative_share else None
-        image, shapes = draw_picture(stream("picture"), _choose_shapes(stream("shapes"), key))
-        boxes = [[float(side) for side in shape.box] for shape in shapes if shape.name == key]
+        is_told = stream("key").share() >= self.uninformative_share
+        names, boxed, place = self._plan_picture(stream("shapes"), entity_type, is_told)
+        image, shapes = draw_picture(stream("picture"), names, place)
+        boxes = [[float(side) for side in shape.box] for shape in shapes if shape.name == boxed]
         label_ids = {label: number for number, label in enumerate(bio_labels(self.types))}
         tags = encode_bio([(*span, entity_type) for span in post.spans], len(post.tokens))
         return {
-            "id": f"{GENERATED}-{self.seed}-{split}-{index}",
+            "id": f"{self._name}-{self.seed}-{split}-{index}",
             "tokens": post.tokens,
             "ner_tags": [label_ids[tag] for tag in tags],
             "image": image,
@@ -102,6 +123,21 @@ class PlantedSignal:
             ],
             "knowledge": _describe(shapes) if self.with_knowledge else None,
         }
+
+    @property
+    def _name(self) -> str:
+        return next(name for name, signal in GENERATED.items() if signal == self.signal)
+
+    def _plan_picture(self, random: StableRandom, entity_type: str, is_told: bool) -> tuple[list[str], str, Place]:
+        """Return the shapes to draw, which of them (if drawn) has the box of the names, and what places them."""
+        counts = DISTRACTORS_PER_PICTURE[self.signal]
+        if self.signal == "symbol":
+            key = self.symbols[entity_type]
+            return _choose_shapes(random, list(DISTRACTORS), counts, [key] if is_told else []), key, place_freely
+        others = [name for name in DISTRACTORS if name not in (SQUARE, CIRCLE)]
+        names = _choose_shapes(random, others, counts, [SQUARE, CIRCLE] if is_told else [SQUARE])
+        sector = list_sectors(len(self.types))[self.types.index(entity_type)]
+        return names, CIRCLE, partial(place_related, sector=sector)
 
     def stream(self, split: str, size: int) -> Iterator[MnerExample]:
         """Yield the first `size` examples of a split, each made when it is asked for.
@@ -139,7 +175,9 @@ class PlantedSignal:
 
     def fingerprint(self, sizes: Mapping[str, int]) -> str:
         """Return 12 hexadecimal digits that are equal for equal sets, in place of a hash of label files."""
-        settings = {"name": GENERATED, "version": FORMAT_VERSION, "sizes": dict(sizes), **asdict(self)}
+        settings = {"name": STREAMS, "version": FORMAT_VERSION, "sizes": dict(sizes), **asdict(self)}
+        if self.signal == "symbol":
+            del settings["signal"]  # a later setting: sets from before it keep their fingerprint
         text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:HASH_LENGTH]
 
@@ -182,10 +220,12 @@ def encode_png(image: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _choose_shapes(random: StableRandom, key: str | None) -> list[str]:
-    """Return distractors and the key symbol in random order, so that its rank says nothing."""
-    distractors = [random.pick(list(DISTRACTORS)) for _ in range(random.whole(*DISTRACTORS_PER_PICTURE))]
-    return random.shuffle([*distractors, *([key] if key else [])])
+def _choose_shapes(
+    random: StableRandom, kinds: Sequence[str], counts: tuple[int, int], planted: Sequence[str]
+) -> list[str]:
+    """Return distractors and the planted shapes in random order, so that a rank says nothing."""
+    distractors = [random.pick(kinds) for _ in range(random.whole(*counts))]
+    return random.shuffle([*distractors, *planted])
 
 
 def _describe(shapes: list[DrawnShape]) -> Knowledge:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import cos, pi, sin
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,12 +50,19 @@ class Placement(NamedTuple):
     box: PixelBox
 
 
-def draw_picture(random: StableRandom, names: Sequence[str]) -> tuple[Image.Image, list[DrawnShape]]:
+# Says where shapes of these names go in a picture of this width and height. None touches another or the border.
+Place = Callable[[StableRandom, Sequence[str], tuple[int, int]], list[Placement]]
+
+
+def draw_picture(
+    random: StableRandom, names: Sequence[str], place: Place | None = None
+) -> tuple[Image.Image, list[DrawnShape]]:
     """Draw shapes of random colour, size, turn and place; nothing but `names` tells one shape's role from another's.
 
     Args:
         random: decides everything but which shapes there are.
         names: of `synthetic_shapes.SHAPES`.
+        place: puts the shapes where they go (default: `place_freely`).
 
     Returns:
         The RGB picture, and its shapes in the order of `names`.
@@ -68,7 +75,7 @@ def draw_picture(random: StableRandom, names: Sequence[str]) -> tuple[Image.Imag
     canvas = _shade_ground(random, width, height, ground)
     readable = [name for name, color in COLORS.items() if _distance(color, ground) >= MIN_CONTRAST]
     shapes = []
-    for name, placed in zip(names, _place(random, names, (width, height)), strict=True):
+    for name, placed in zip(names, (place or place_freely)(random, names, (width, height)), strict=True):
         color = random.pick(readable)
         xmin, ymin, xmax, ymax = placed.box
         canvas[ymin:ymax, xmin:xmax][placed.mask] = COLORS[color]
@@ -89,7 +96,7 @@ def _shade_ground(random: StableRandom, width: int, height: int, color: Sequence
     return np.broadcast_to(np.asarray(color) + sign * slope, (height, width, 3)).round().astype(np.int16)
 
 
-def _place(random: StableRandom, names: Sequence[str], size: tuple[int, int]) -> list[Placement]:
+def place_freely(random: StableRandom, names: Sequence[str], size: tuple[int, int]) -> list[Placement]:
     """Return where each shape goes; if they do not fit together, all of them are placed anew, a little smaller."""
     wanted = [random.between(*SIZES) for _ in names]
     scale = 1.0

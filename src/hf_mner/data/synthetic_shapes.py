@@ -51,7 +51,7 @@ KEY_SHAPES: dict[str, Shape] = {
     "arrow": (_ARROW, []),
     "bolt": (_BOLT, []),
 }
-# These mean nothing.
+# These mean nothing; the direction from a square to a circle can, see `synthetic_relations`.
 DISTRACTORS: dict[str, Shape] = {
     "square": (_polygon(4, 0.125), []),
     "circle": (_arc(0, 1), []),

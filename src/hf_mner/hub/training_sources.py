@@ -59,6 +59,13 @@ DATASETS = {
         "made-up posts",
         '{"text": "all about Seitrem tonight"',
     ),
+    "planted_relation": DatasetFacts(
+        "posts and pictures that `hf_mner` generates by rule (no one's texts or images; Apache-2.0)",
+        "made-up posts with drawn pictures, which show whether a system reads how shapes lie to each other and say"
+        " nothing on language",
+        "made-up posts",
+        '{"text": "all about Seitrem tonight"',
+    ),
     "flickr30k_entities": DatasetFacts(
         "Flickr30K Entities (Young et al. 2014, Plummer et al. 2015; images for non-commercial research, Flickr's"
         " terms)",

@@ -10,7 +10,7 @@ from datasets import load_dataset
 
 from hf_mner.data import DATASET_NAMES, count_dataset, load_mner_dataset, write_parquet_dataset
 from hf_mner.data.build_program import run_build_program
-from hf_mner.data.readers import PHRASE_SETS
+from hf_mner.data.readers import GENERATED, PHRASE_SETS
 
 SCRIPTS = Path(__file__).parents[3] / "datasets_scripts"
 
@@ -61,7 +61,7 @@ def test_output_folder_must_be_empty(own_folder, tmp_path):
 
 
 def test_every_set_has_its_program(own_folder, tmp_path, monkeypatch, capsys):
-    with_files = set(DATASET_NAMES) - {"planted_signal", *PHRASE_SETS}  # these: `hf-mner data build`
+    with_files = set(DATASET_NAMES) - {*GENERATED, *PHRASE_SETS}  # these: `hf-mner data build`
     assert {path.stem for path in SCRIPTS.glob("build_*.py")} == {f"build_{name}" for name in with_files}
     arguments = ["x", "--data-dir", str(own_folder), "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", arguments)
@@ -93,7 +93,11 @@ def test_card_of_a_published_set_names_licence_and_mapping(load_published, tmp_p
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("yolo", ["Each class in an image is a row", "BIO tags made for this copy"]), ("planted_signal", ["apache-2.0"])],
+    [
+        ("yolo", ["Each class in an image is a row", "BIO tags made for this copy"]),
+        ("planted_signal", ["apache-2.0"]),
+        ("planted_relation", ["apache-2.0", "how two shapes in the picture lie to each other"]),
+    ],
 )
 def test_card_of_a_set_without_published_tags(own_folder, name, words):
     from hf_mner.data.publishing import render_dataset_card

@@ -93,6 +93,26 @@ def test_the_generator_has_this_version():
     assert example["image_size"] == [161, 201]
 
 
+@pytest.mark.parametrize(
+    ("settings", "frozen", "name"),
+    [
+        ({}, "adea6dd33d39dc4b2421640d868f67134d7843739257d6edf6003a1469746f69", "aea9ecf1ab50"),
+        (
+            {"with_knowledge": True, "uninformative_share": 0.5, "seed": 3},
+            "27e67eb29b2e6eeabcc28ae1e8a42ad36e8849b6c4ef12588aecc1ec1bef710b",
+            "09af62c16818",
+        ),
+    ],
+)
+def test_sets_from_before_there_were_relations_are_the_same(settings, frozen, name):
+    """Every pixel counts, so a Pillow that fills polygons otherwise fails here as well."""
+    signal = PlantedSignal(**settings)
+    some = [signal.example(split, index) for split in ("train", "validation", "test") for index in range(4)]
+    assert fingerprint(some) == frozen
+    assert signal.fingerprint(synthetic.DEFAULT_SIZES) == name
+    assert PlantedSignal(**settings, signal="symbol") == signal
+
+
 def test_seeds_and_splits_share_no_example(examples):
     other_seed = list(PlantedSignal(seed=1, with_knowledge=True).stream("train", SIZE))
     test = list(TOLD.stream("test", SIZE))
@@ -388,6 +408,7 @@ def test_the_name_works_where_any_other_does(monkeypatch, tmp_path):
         ({"seed": 1.5}, "`seed` is 1.5; expected a whole number"),
         ({"uninformative_share": 1.1}, r"`uninformative_share` is 1.1; expected a share in \[0, 1\]"),
         ({"uninformative_share": "half"}, "is 'half'; expected a share"),
+        ({"signal": "colour"}, "`signal` is 'colour'; choose one of symbol, relation"),
         ({"with_knowledge": 1}, "`with_knowledge` is 1; expected True or False"),
     ],
 )
