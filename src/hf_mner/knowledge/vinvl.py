@@ -16,12 +16,14 @@ from hf_mner.knowledge.detections import as_objects
 from hf_mner.knowledge.model_identity import DIGITS
 from hf_mner.knowledge.model_source import check_positive
 from hf_mner.knowledge.source_pickles import PickledUnopened
-from hf_mner.knowledge.vinvl_files import VinvlDetections, index_npz, index_tsv, read_tsv_row, read_vinvl
+from hf_mner.knowledge.vinvl_files import index_npz, index_tsv, read_tsv_row, read_vinvl
 
 if TYPE_CHECKING:
     from hf_mner.knowledge.vinvl_files import TsvPlace
 
 logger = logging.getLogger(__name__)
+
+Labels = Literal["objects", "attributes"]
 
 
 class VinvlObjects(PickledUnopened):
@@ -52,12 +54,12 @@ class VinvlObjects(PickledUnopened):
     before_use: ClassVar[Mapping[str, Any]] = {"_has_warned": False}
     digest = "_digest"
 
-    def __init__(self, path: str | Path, labels: Literal["objects", "attributes"] = "objects", max_objects: int = 18):
+    def __init__(self, path: str | Path, labels: Labels = "objects", max_objects: int = 18):
         check_positive(max_objects=max_objects)
         if labels not in ("objects", "attributes"):
             raise ValueError(f"`labels={labels!r}` is not known; choose one of objects, attributes.")
         self.path, self.labels, self.max_objects = Path(path), labels, max_objects
-        self._places: dict[str, Path | TsvPlace] = _index(self.path)
+        self._places: dict[str, Path | TsvPlace] = index_detections(self.path)
         self._has_warned = False
 
     @property
@@ -91,15 +93,7 @@ class VinvlObjects(PickledUnopened):
         place = self._places.get(str(example.get("id")))
         if place is None:
             return None
-        found = read_vinvl(place, with_features=False) if isinstance(place, Path) else read_tsv_row(place)
-        boxes, size = found.boxes, found.image_size
-        if (known := example.get("image_size")) is not None:
-            width, height = known
-            boxes, size = boxes * ([width / size[0], height / size[1]] * 2), (width, height)
-        return as_objects(boxes, found.scores, self._names(found), size, self.max_objects)
-
-    def _names(self, found: VinvlDetections) -> Sequence[str]:
-        return found.labels if self.labels == "objects" else found.attribute_labels
+        return read_objects(place, example.get("image_size"), self.labels, self.max_objects)
 
     def _warn_once(self, ids: list[str]) -> None:
         missing = [name for name in ids if name not in self._places]
@@ -115,8 +109,37 @@ class VinvlObjects(PickledUnopened):
             )
 
 
-def _index(path: Path) -> dict[str, Path | TsvPlace]:
-    """Map the id of each image to where its detections are."""
+def read_objects(
+    place: Path | TsvPlace, image_size: Sequence[int] | None, labels: Labels = "objects", max_objects: int = 18
+) -> list[ObjectKnowledge]:
+    """Read the objects of one image, best first.
+
+    Args:
+        place: an `.npz` file, or a row of a `.tsv` file.
+        image_size: `(width, height)` in pixels to which boxes are scaled; None leaves them in pixels of the image that
+            the detector saw.
+        labels: as of `VinvlObjects`.
+        max_objects: how many are kept.
+
+    Raises:
+        ValueError: if the file is not in the format, see `read_vinvl`.
+    """
+    found = read_vinvl(place, with_features=False) if isinstance(place, Path) else read_tsv_row(place)
+    boxes, size = found.boxes, found.image_size
+    if image_size is not None:
+        width, height = image_size
+        boxes, size = boxes * ([width / size[0], height / size[1]] * 2), (width, height)
+    names = found.labels if labels == "objects" else found.attribute_labels
+    return as_objects(boxes, found.scores, names, size, max_objects)
+
+
+def index_detections(path: Path) -> dict[str, Path | TsvPlace]:
+    """Map the id of each image to where its detections are.
+
+    Raises:
+        FileNotFoundError: if `path` does not exist.
+        ValueError: if it holds no detections.
+    """
     if not path.exists():
         raise FileNotFoundError(
             f"`path={str(path)!r}` does not exist; give a folder of `.npz` files or a `.tsv` file."
