@@ -9,6 +9,7 @@ import typer
 from .convert import app as convert_app
 from .data import app as data_app
 from .evaluate import evaluate
+from .inspect import app as inspect_app
 from .knowledge import app as knowledge_app
 from .predict import predict
 from .publish import card, compact
@@ -29,6 +30,7 @@ app.command()(compact)
 app.command()(card)
 app.add_typer(data_app, name="data")
 app.add_typer(knowledge_app, name="knowledge")
+app.add_typer(inspect_app, name="inspect")
 app.add_typer(convert_app, name="convert")
 
 
