@@ -31,6 +31,7 @@ SYSTEMS: dict[str, System] = {
         "ScannerProcessor",
     ),
     "mmavk": System("MmavkConfig", ("MmavkForTokenClassification",), "MmavkProcessor"),
+    "ham_learning": System("HamLearningConfig", ("HamLearningForTokenClassification",), "HamLearningProcessor"),
     "mner_qg": System("MnerQgConfig", ("MnerQgForMultimodalNer", "MnerQgForVisualGrounding"), "MnerQgProcessor"),
 }
 

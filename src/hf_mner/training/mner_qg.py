@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from transformers import AutoConfig, set_seed
+from transformers import set_seed
 from transformers.trainer_utils import EvalPrediction
 
 from hf_mner.data.labels import bio_labels
@@ -69,12 +69,9 @@ class MnerQgTraining(Training):
         if recipe.reads_images_itself and not has_boxes and recipe.task == "recognition":
             logger.warning("No training text has a box: `grounding_weight` becomes 0, and the model gives no boxes.")
             fields["grounding_weight"] = 0
-        vision: Any = recipe.vision_backbone
-        if recipe.vision_config is not None:
-            vision = AutoConfig.for_model(**recipe.vision_config)
         model = MODELS[recipe.task].from_backbones(
             recipe.backbone,
-            vision,
+            recipe.vision,
             text_kwargs=recipe.text_kwargs,
             id2label=dict(enumerate(self.types)),
             label2id={name: index for index, name in enumerate(self.types)},

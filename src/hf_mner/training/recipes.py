@@ -5,7 +5,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
 import yaml
 from huggingface_hub.dataclasses import strict
@@ -15,7 +15,9 @@ from transformers import CONFIG_MAPPING, AutoConfig
 from hf_mner.data.readers import DATASET_NAMES
 from hf_mner.knowledge.registry import parse_specs, read_images
 from hf_mner.layers.losses import Distillation
+from hf_mner.models.base.configuration_base import MnerConfig
 from hf_mner.models.base.processing_base import MIN_LENGTH
+from hf_mner.models.ham_learning.configuration_ham_learning import HamLearningConfig
 from hf_mner.models.mmavk.configuration_mmavk import Fusion, check_filter
 from hf_mner.models.mner_qg.configuration_mner_qg import MnerQgConfig
 from hf_mner.models.mner_qg.queries import QueryStyle
@@ -262,44 +264,33 @@ class JointRecipe(FittingRecipe):
 
 @strict
 @dataclass(kw_only=True)
-class MnerQgRecipe(Recipe):
-    """An MNER-QG training ("Implementation Details", Tables 3 and 4, Figure 4).
+class ImageModelRecipe(Recipe):
+    """A training of a system with an image encoder of its own.
 
     Args:
-        system: `mner_qg`.
-        training: the schedule.
-        task: `recognition`: `MnerQgForMultimodalNer`. `grounding`: `MnerQgForVisualGrounding` (FA-VG) on the
-            entities' words and boxes; nothing but the boxes is learned.
-        model: fields of `MnerQgConfig`, for example `modality: text` or `grounding_weight: 0` (Table 3).
-        query_style: see `build_queries`.
-        queries: queries of some or all types, in the place of built ones.
-        max_length: tokens of a query and a sentence together.
-        query_max_length: tokens of a query.
-        grounding_threshold: see `MnerQgProcessor`.
+        model: fields of the system's configuration.
+        max_length: tokens of a text.
         text_kwargs: fields of the text encoder's configuration to replace.
         vision_backbone: pretrained image encoder.
         vision_config: in its place, the configuration of one that starts at random, with its `model_type`.
     """
 
-    system: Literal["mner_qg"]
-    training: JointRecipe
-    task: Literal["recognition", "grounding"] = "recognition"
+    config_class: ClassVar[type[Any]]
+    not_set: ClassVar[tuple[str, ...]] = ()  # fields of the configuration that follow from the data
+
     model: dict[str, Any] = field(default_factory=dict)
-    query_style: QueryStyle = "annotation"
-    queries: dict[str, str] = field(default_factory=dict)
     max_length: int = 128
-    query_max_length: int = 48
-    grounding_threshold: float | int = 0.0
     text_kwargs: dict[str, Any] = field(default_factory=dict)
     vision_backbone: str | None = None
     vision_config: dict[str, Any] | None = None
 
     def validate_model(self):
-        """Refuse fields that `MnerQgConfig` does not have, values that it refuses, and images without an encoder."""
-        own = [name for name in MnerQgConfig.__annotations__ if not name.endswith("_config")]
+        """Refuse fields that the configuration does not have, values it refuses, and images without an encoder."""
+        annotations = {**MnerConfig.__annotations__, **self.config_class.__annotations__}
+        own = [name for name in annotations if not name.endswith("_config") and name not in self.not_set]
         unknown = sorted(set(self.model) - set(own))
-        require(not unknown, "model", unknown, f"fields of `MnerQgConfig` ({', '.join(own)})")
-        MnerQgConfig(**self.model)
+        require(not unknown, "model", unknown, f"fields of `{self.config_class.__name__}` ({', '.join(own)})")
+        self.config_class(**self.model)
         given = [name for name in ("vision_backbone", "vision_config") if getattr(self, name) is not None]
         if self.reads_images_itself:
             require(
@@ -307,22 +298,6 @@ class MnerQgRecipe(Recipe):
             )
         else:
             require(not given, given[0] if given else "", "given", "left out for `model: {modality: text}`")
-            require(self.task == "recognition", "task", self.task, "'recognition' for `model: {modality: text}`")
-
-    def validate_grounding(self):
-        """Refuse a grounding that learns nothing, and lengths and thresholds that the processor would refuse."""
-        learns = self.task == "recognition" or self.model.get("grounding_weight", 1) > 0
-        require(learns, "model", self.model, "with a `grounding_weight` above 0 for `task: grounding`")
-        threshold = self.grounding_threshold
-        require(0 <= threshold <= 1, "grounding_threshold", threshold, "a confidence in [0, 1]")
-        require(self.max_length > MIN_LENGTH, "max_length", self.max_length, f"more than {MIN_LENGTH} tokens")
-        most = self.max_length - MIN_LENGTH
-        require(
-            1 <= self.query_max_length <= most,
-            "query_max_length",
-            self.query_max_length,
-            f"from 1 to {most}, which leaves {MIN_LENGTH} of `max_length` to the sentence",
-        )
 
     def validate_vision_config(self):
         """Refuse an image encoder that transformers does not know, and fields that it does not have."""
@@ -337,9 +312,14 @@ class MnerQgRecipe(Recipe):
         require(not unknown, "vision_config", unknown, f"fields of {kind}: {', '.join(sorted(known))}")
 
     @property
+    def vision(self) -> Any:
+        """Return the image encoder: a name, or a configuration."""
+        return self.vision_backbone if self.vision_config is None else AutoConfig.for_model(**self.vision_config)
+
+    @property
     def reads_images_itself(self) -> bool:
         """Tell whether the model has an image encoder."""
-        return self.model.get("modality", MnerQgConfig.modality) == "text_image"
+        return self.model.get("modality", "text_image") == "text_image"
 
     @property
     def reads_images(self) -> bool:
@@ -347,7 +327,93 @@ class MnerQgRecipe(Recipe):
         return self.reads_images_itself or super().reads_images
 
 
-RECIPES: dict[str, type[Recipe]] = {"scanner": ScannerRecipe, "mmavk": MmavkRecipe, "mner_qg": MnerQgRecipe}
+@strict
+@dataclass(kw_only=True)
+class MnerQgRecipe(ImageModelRecipe):
+    """An MNER-QG training ("Implementation Details", Tables 3 and 4, Figure 4).
+
+    `model` holds fields of `MnerQgConfig`, for example `modality: text` or `grounding_weight: 0` (Table 3);
+    `max_length` counts a query and a sentence together.
+
+    Args:
+        system: `mner_qg`.
+        training: the schedule.
+        task: `recognition`: `MnerQgForMultimodalNer`. `grounding`: `MnerQgForVisualGrounding` (FA-VG) on the
+            entities' words and boxes; nothing but the boxes is learned.
+        query_style: see `build_queries`.
+        queries: queries of some or all types, in the place of built ones.
+        query_max_length: tokens of a query.
+        grounding_threshold: see `MnerQgProcessor`.
+    """
+
+    config_class: ClassVar[type[Any]] = MnerQgConfig
+
+    system: Literal["mner_qg"]
+    training: JointRecipe
+    task: Literal["recognition", "grounding"] = "recognition"
+    query_style: QueryStyle = "annotation"
+    queries: dict[str, str] = field(default_factory=dict)
+    query_max_length: int = 48
+    grounding_threshold: float | int = 0.0
+
+    def validate_grounding(self):
+        """Refuse a grounding that learns nothing, and lengths and thresholds that the processor would refuse."""
+        can_ground = self.task == "recognition" or self.reads_images_itself
+        require(can_ground, "task", self.task, "'recognition' for `model: {modality: text}`")
+        learns = self.task == "recognition" or self.model.get("grounding_weight", 1) > 0
+        require(learns, "model", self.model, "with a `grounding_weight` above 0 for `task: grounding`")
+        threshold = self.grounding_threshold
+        require(0 <= threshold <= 1, "grounding_threshold", threshold, "a confidence in [0, 1]")
+        require(self.max_length > MIN_LENGTH, "max_length", self.max_length, f"more than {MIN_LENGTH} tokens")
+        most = self.max_length - MIN_LENGTH
+        require(
+            1 <= self.query_max_length <= most,
+            "query_max_length",
+            self.query_max_length,
+            f"from 1 to {most}, which leaves {MIN_LENGTH} of `max_length` to the sentence",
+        )
+
+
+@strict
+@dataclass(kw_only=True)
+class JointTaggingRecipe(TaggingRecipe, JointRecipe):
+    """How a model with an image encoder and a CRF is trained."""
+
+
+@strict
+@dataclass(kw_only=True)
+class HamLearningRecipe(ImageModelRecipe):
+    """A HamLearning training (appendix A.2.2, Tables 2, 3 and 5).
+
+    `model` holds fields of `HamLearningConfig`, for example `modality: text`, `views: [semantic]` ("w/o RGCN"),
+    `has_relevance: false` ("w/o RM") or `num_iterations: 1` (L of Table 3). The classes of objects are those of the
+    training data.
+
+    Args:
+        system: `ham_learning`.
+        training: the schedule.
+        max_objects: objects of an image that are read.
+    """
+
+    config_class: ClassVar[type[Any]] = HamLearningConfig
+    not_set: ClassVar[tuple[str, ...]] = ("object_labels",)
+
+    system: Literal["ham_learning"]
+    training: JointTaggingRecipe
+    max_objects: int = 15
+
+    def validate_lengths(self):
+        """Refuse lengths and numbers that the processor would refuse."""
+        require(self.max_length >= MIN_LENGTH, "max_length", self.max_length, f"{MIN_LENGTH} tokens or more")
+        require(self.max_objects >= 1, "max_objects", self.max_objects, "1 or more")
+
+
+RECIPES: dict[str, type[Recipe]] = {
+    "scanner": ScannerRecipe,
+    "mmavk": MmavkRecipe,
+    "mner_qg": MnerQgRecipe,
+    "ham_learning": HamLearningRecipe,
+}
 
 
 def require(is_met: bool, name: str, value: Any, expected: str) -> None:

@@ -15,6 +15,7 @@ from hf_mner.knowledge.registry import open_sources
 from hf_mner.knowledge.store import KnowledgeStore
 
 from .fitting import write_whole
+from .ham_learning import HamLearningTraining
 from .mmavk import MmavkTraining
 from .mner_qg import MnerQgTraining
 from .recipes import load_recipe
@@ -23,7 +24,12 @@ from .scanner import ScannerTraining
 if TYPE_CHECKING:
     from datasets import Dataset
 
-TRAININGS: dict[str, type[Any]] = {"scanner": ScannerTraining, "mmavk": MmavkTraining, "mner_qg": MnerQgTraining}
+TRAININGS: dict[str, type[Any]] = {
+    "scanner": ScannerTraining,
+    "mmavk": MmavkTraining,
+    "mner_qg": MnerQgTraining,
+    "ham_learning": HamLearningTraining,
+}
 
 
 def train_from_recipe(

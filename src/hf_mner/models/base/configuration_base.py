@@ -2,8 +2,13 @@
 
 # No `from __future__ import annotations` here: `@strict` cannot check field types that are strings.
 
+from typing import Literal, get_args
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+
+Modality = Literal["text_image", "text"]  # of systems that have a variant without images
+MODALITIES: tuple[str, ...] = get_args(Modality)
 
 
 @strict

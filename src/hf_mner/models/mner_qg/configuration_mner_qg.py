@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations` here: `@strict` cannot check field types that are strings.
 
-from typing import Literal, get_args
+from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -11,10 +11,8 @@ from transformers.models.auto import AutoConfig
 
 from hf_mner.layers.anchors import PHRASE_ANCHORS
 from hf_mner.layers.grounding import ObjectLoss
-from hf_mner.models.base.configuration_base import MnerConfig
+from hf_mner.models.base.configuration_base import MnerConfig, Modality
 
-Modality = Literal["text_image", "text"]
-MODALITIES: tuple[str, ...] = get_args(Modality)
 COARSEST_STRIDE = 32
 SMALLEST_IMAGE = 64  # pixels; a coarsest map of one cell has no variance to normalise by
 
@@ -121,4 +119,4 @@ def check_image_size(image_size: int) -> None:
         )
 
 
-__all__ = ["MODALITIES", "MnerQgConfig", "Modality", "check_image_size"]
+__all__ = ["MnerQgConfig", "check_image_size"]

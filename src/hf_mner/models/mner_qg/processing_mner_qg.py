@@ -25,8 +25,9 @@ from hf_mner.data.collator import pad_rows
 from hf_mner.data.images import image_key, load_rgb_image
 from hf_mner.data.labels import bio_labels, decode_bio
 from hf_mner.data.letterbox import from_letterbox, letterbox, to_letterbox
+from hf_mner.data.pixels import normalized_pixels
 from hf_mner.data.schema import MnerExample
-from hf_mner.models.base.backbones import resolve_backbone
+from hf_mner.models.base.backbones import IMAGENET_MEAN, IMAGENET_STD, image_statistics, resolve_backbone
 from hf_mner.models.base.processing_base import (
     MIN_LENGTH,
     MnerProcessor,
@@ -44,7 +45,6 @@ from .queries import QueryStyle, build_queries
 
 logger = logging.getLogger(__name__)
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NO_BOX = (-1.0, -1.0, -1.0, -1.0)
 PHRASE = "phrase"  # the type of what `MnerQgForVisualGrounding` grounds in a text without entities
 DERIVED = ("frame", "joint", "has_segments", "query_ids")  # what follows from the tokenizer
@@ -130,25 +130,16 @@ class MnerQgProcessor(MnerProcessor):
 
         Args:
             text: Hub name or folder of the text encoder; names of `PACKAGED_BACKBONES` work without the Hub.
-            vision: Hub name or folder of the image encoder; the mean and deviation of its image processor are taken,
-                ImageNet's where it has none (Darknet-53: so does FA-VG's public code, though YOLOv3 was trained on
-                colours from 0 to 1).
+            vision: Hub name or folder of the image encoder, see `image_statistics`.
             types: the entity types, in the order of the model's.
             query_style: see `build_queries`.
             queries: queries of some or all types, in the place of built ones.
             kwargs: of the constructor.
         """
-        from transformers import AutoImageProcessor, AutoTokenizer
+        from transformers import AutoTokenizer
 
         if vision is not None and "image_mean" not in kwargs:
-            try:
-                images: Any = AutoImageProcessor.from_pretrained(resolve_backbone(vision), backend="pil")
-            except (OSError, ValueError):  # the checkpoint brings none, as Darknet's does not
-                logger.warning("%s has no image processor; images get ImageNet's mean and deviation.", vision)
-            else:
-                is_plain = not getattr(images, "do_normalize", True)
-                kwargs["image_mean"] = (0.0,) * 3 if is_plain else images.image_mean
-                kwargs["image_std"] = (1.0,) * 3 if is_plain else images.image_std
+            kwargs |= image_statistics(vision)
         tokenizer = AutoTokenizer.from_pretrained(resolve_backbone(text), add_prefix_space=True)
         return cls(tokenizer, build_queries(types, query_style, queries), **kwargs)
 
@@ -360,11 +351,9 @@ class MnerQgProcessor(MnerProcessor):
 
     def pixel_values(self, row: Row) -> torch.Tensor:
         """Decode a row's image and letterbox it: `3 h w`, normalised."""
-        mean, std = np.array(self.image_mean, np.float32), np.array(self.image_std, np.float32)
         red, green, blue = (round(255 * value) for value in self.image_mean)
         square = letterbox(load_rgb_image(row["image"]), self.image_size, (red, green, blue))
-        pixels = (np.asarray(square, dtype=np.float32) / 255 - mean) / std
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+        return normalized_pixels(square, self.image_mean, self.image_std)
 
     def image_key(self, row: Row) -> Any:
         """Return what tells a row's image from others, `None` without one."""

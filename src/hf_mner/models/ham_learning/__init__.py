@@ -1,0 +1,1 @@
+"""HamLearning: named entities by aligning text and image at several levels."""

@@ -1,0 +1,520 @@
+"""HamLearning (Liu et al. 2023): text and image aligned at several levels, weighed by relevance, then a CRF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from hf_mner.layers.crf import LinearChainCrf
+from hf_mner.layers.pooling import sum_subwords
+from hf_mner.layers.regions import pool_regions
+from hf_mner.layers.relations import relation_graph
+from hf_mner.layers.rgcn import GatedRelationalConvolution
+from hf_mner.layers.starts import OwnStart, Projection
+from hf_mner.layers.transformer import TransformerLayer
+from hf_mner.models.base.backbones import hidden_size, load_text_encoder, text_encoder
+from hf_mner.models.base.modeling_base import EncodingCache
+from hf_mner.models.base.tagging import TaggingModel, check_tags
+from hf_mner.models.base.vision import (
+    feature_channels,
+    feature_map_model,
+    feature_maps,
+    load_feature_map_model,
+    select_feature_maps,
+)
+
+from .configuration_ham_learning import HamLearningConfig
+
+STRIDES = (16, 32)  # of the maps that objects are pooled from, and that stands for the whole image
+PLACE = 4  # x, y, h, w
+WHOLE_IMAGE = (0.5, 0.5, 1.0, 1.0)  # its place
+
+
+@dataclass
+class HamLearningOutput(ModelOutput):
+    """What `HamLearningForTokenClassification` gives.
+
+    Args:
+        loss: scalar, when labels were given: Eq. 17.
+        logits: `b n c`, the CRF's emissions for each word; rows of padding are meaningless.
+        tags: `b n`, long, the best path; -1 marks padding. `None` while training.
+        tag_probabilities: `b n`, the marginal probability of each of these tags; 0 at padding. `None` in training.
+        relevance: `b v`, M^r of Eq. 9 for each of `config.views`, in (-1, 1); 0 where a text has no image. `None` in
+            training, without relevance measuring, and for text alone.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    tags: Tensor | None = None
+    tag_probabilities: Tensor | None = None
+    relevance: Tensor | None = None
+
+
+class HamLearningForTokenClassification(TaggingModel):
+    """Intra-modality learning of text and image, relevance measuring, inter-modality learning, and a CRF.
+
+    Departures, and choices that the paper leaves open:
+
+    - A text without an image is read by itself: there is nothing for its words to read. An image without objects has
+      one, itself.
+    - v_[IMG] (Eq. 2) is linear in the mean of the map, not in its 49 positions.
+    - The ViT has no position embeddings: objects have no order.
+    - The outcome of the R-GCN is normalised, as that of a ViT is: Eq. 5 is a sum over neighbours, so the super-node
+      would grow with the number of objects and saturate Eq. 8 and 9.
+    - M^r (Eq. 9) is one number for an image, a score; Eq. 9 prints W_TI for two matrices, which are two here.
+    - The three parts of inter-modality learning keep their weights over the L iterations, and read what the iteration
+      before left ("synchronous").
+    """
+
+    config_class = HamLearningConfig
+    base_model_prefix = "ham_learning"
+
+    def __init__(self, config: HamLearningConfig):
+        super().__init__(config)
+        check_tags(self.class_names)
+        width, heads, dropout = hidden_size(config), config.num_attention_heads, config.classifier_dropout
+        check_heads(width, heads)
+        self.text_model = text_encoder(config.text_config)
+        self.text_layers = nn.ModuleList(
+            TransformerLayer(width, heads, dropout) for _ in range(config.num_text_layers)
+        )
+        if config.modality == "text_image":
+            self.input_modalities = ("text", "image")
+            self.build_vision()
+            self.image_views = nn.ModuleDict({view: VIEW_CLASSES[view](config) for view in config.views})
+            self.interaction = InterModality(config)
+        self.transformation = nn.Sequential(Projection(width, width), nn.GELU(), Projection(width, width))  # Eq. 12
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(width, config.num_labels)
+        self.crf = LinearChainCrf(config.num_labels)
+        self.post_init()
+
+    def build_vision(self) -> None:
+        """Build the image encoder and what makes v_[IMG] and v_i of its maps."""
+        config, width = self.config, hidden_size(self.config)
+        if config.vision_config is None:
+            raise ValueError(
+                "`modality='text_image'` needs an image encoder; pass `vision=`, for example"
+                " `from_backbones('bert-base-uncased', 'microsoft/resnet-152', ...)`, or `modality='text'`."
+            )
+        self.vision_model = feature_map_model(config.vision_config)
+        fine, coarse = feature_channels(self.vision_model)
+        self.image_projection = Projection(coarse, width)  # Eq. 2
+        self.object_projection = Projection(config.object_feature_size or fine, width)  # Eq. 3
+        self.label_embedding = nn.Embedding(1 + len(config.object_labels), config.label_embedding_size)  # E^v
+        self.label_projection = Projection(config.label_embedding_size, width, bias=False)  # W_e
+
+    @classmethod
+    def from_backbones(
+        cls,
+        text: str,
+        vision: str | PreTrainedConfig | None = None,
+        *,
+        vocab_size: int | None = None,
+        text_kwargs: Mapping[str, Any] | None = None,
+        **config_kwargs: Any,
+    ) -> HamLearningForTokenClassification:
+        """Build a model from pretrained encoders; all else starts at random.
+
+        Args:
+            text: Hub name or folder of a text encoder; names of `PACKAGED_BACKBONES` work without the Hub.
+            vision: Hub name or folder of an image encoder with feature maps, or the configuration of one that starts
+                at random; `modality="text"` takes none.
+            vocab_size: rows of the embedding table; `None` = as the encoder has them.
+            text_kwargs: fields of the text encoder's configuration to replace.
+            config_kwargs: fields of `HamLearningConfig`; `id2label` are the BIO tags
+                (`hf_mner.data.bio_labels(types)`).
+
+        Raises:
+            ValueError: if `vision` is missing, or given for text alone.
+        """
+        if vision is not None and config_kwargs.get("modality", HamLearningConfig.modality) == "text":
+            raise ValueError(f"`vision={vision!r}` is not read with `modality='text'`; leave it out.")
+        source = load_text_encoder(text, vocab_size, **(text_kwargs or {}))
+        images = load_feature_map_model(vision, STRIDES) if isinstance(vision, str) else None
+        vision_config = images.config if images is not None else vision and select_feature_maps(vision, STRIDES)
+        model = cls(cls.new_config(text_config=source.config, vision_config=vision_config, **config_kwargs))
+        model.text_model.load_state_dict(source.state_dict())
+        if images is not None:
+            model.vision_model.load_state_dict(images.state_dict())
+        return model
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, OwnStart):
+            module.draw_weights()
+
+    def train(self, mode: bool = True) -> HamLearningForTokenClassification:
+        """Switch to training or evaluation; a frozen image encoder stays in evaluation."""
+        super().train(mode)
+        if self.config.is_vision_frozen and hasattr(self, "vision_model"):
+            self.vision_model.requires_grad_(False).eval()  # loading a checkpoint makes every parameter trainable
+        return self
+
+    # ----------------------------------------------------------------------------------------------- forward
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        word_index: Tensor,
+        image_index: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_features: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        object_boxes: Tensor | None = None,
+        object_labels: Tensor | None = None,
+        object_mask: Tensor | None = None,
+        object_features: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> HamLearningOutput:
+        """Score, and outside training decode, the tag of every word.
+
+        Args:
+            input_ids: `b t`.
+            attention_mask: `b t`, 1 for real tokens, 0 for padding.
+            word_index: `b t`, long, the word that a token belongs to, -1 for special tokens and padding.
+            image_index: `b`, long, the image of each text, -1 = none.
+            pixel_values: `k 3 h w`, distinct images.
+            image_features: `k c`, in their place what `encode_images` made of the whole images.
+            image_sizes: `k 2`, width and height of the images in pixels.
+            object_boxes: `k m 4`, corners as fractions of the image.
+            object_labels: `k m`, long, numbers of the objects' classes, from 1; 0 = none of `config.object_labels`.
+            object_mask: `k m`, 1 for a real object.
+            object_features: `k m f`, the detector's features, or what `encode_images` pooled.
+            labels: `b n`, tag indices; -100 marks padding. A text without any label counts for nothing.
+
+        Raises:
+            ValueError: if images come without their objects or `image_index`.
+        """
+        states = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        words, is_word = sum_subwords(states, word_index)  # b n d, b n; Eq. 1
+        sentence, words = self.encode_text(states[:, :1], words, is_word)  # b d, b n d
+        text = self.transformation(words)  # b n d, Eq. 12
+        relevance = None
+        if self.config.modality == "text_image" and image_index is not None:
+            graph = self.image_graph(
+                pixel_values, image_features, image_sizes, object_boxes, object_labels, object_mask, object_features
+            )
+            sights, relevance, can_see = self.look(graph, sentence, image_index)
+            text = self.interaction(text, sights, is_word, can_see)
+        elif self.config.modality == "text_image":
+            text = self.interaction(text, [], is_word, None)
+        logits = self.classifier(self.dropout(text))  # b n c
+        output = HamLearningOutput(logits=logits)
+        if labels is not None:
+            output["loss"] = self.sequence_loss(logits, labels)
+        if not self.training:
+            output["tags"], output["tag_probabilities"] = self.decode(logits, is_word)
+            output["relevance"] = relevance
+        return output
+
+    def encode_text(self, sentence: Tensor, words: Tensor, is_word: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the textual Transformer over `[CLS]` (`b 1 d`) and the words (`b n d`); return `b d` and `b n d`."""
+        states = torch.cat([sentence, words], dim=1)
+        mask = nn.functional.pad(is_word, (1, 0), value=True)
+        for layer in self.text_layers:
+            states = layer(states, mask)
+        return states[:, 0], states[:, 1:]
+
+    def image_graph(
+        self,
+        pixel_values: Tensor | None,
+        image_features: Tensor | None,
+        image_sizes: Tensor | None,
+        object_boxes: Tensor | None,
+        object_labels: Tensor | None,
+        object_mask: Tensor | None,
+        object_features: Tensor | None,
+    ) -> ImageGraph:
+        """Make the nodes v_[IMG] (Eq. 2) and v_i (Eq. 3) of each image, and their graph; see `forward`."""
+        if image_sizes is None or object_boxes is None or object_labels is None or object_mask is None:
+            raise ValueError("Images were given without their sizes or objects; pass all that `processor.pad` gives.")
+        if pixel_values is not None:
+            image_features, pooled = self.encode_images(pixel_values, object_boxes)
+            object_features = pooled if object_features is None else object_features
+        if image_features is None or object_features is None:
+            raise ValueError(
+                "`image_index` was given without images; pass `pixel_values`, or `image_features` and"
+                " `object_features`, as `processor.pad` gives them."
+            )
+        if object_features.shape[-1] != self.object_projection.in_features:
+            raise ValueError(
+                f"`object_features` has {object_features.shape[-1]} numbers for each object, expected"
+                f" {self.object_projection.in_features}; set `object_feature_size` to the detector's."
+            )
+        dtype = self.image_projection.weight.dtype
+        image = self.image_projection(image_features.to(dtype)).unsqueeze(1)  # k 1 d
+        objects = self.object_projection(object_features.to(dtype))  # k m d
+        objects = objects + self.label_projection(self.label_embedding(object_labels))
+        width, height = image_sizes.unbind(-1)
+        in_pixels = object_boxes * torch.stack([width, height, width, height], dim=-1).unsqueeze(1)
+        return ImageGraph(
+            nodes=torch.cat([image, objects], dim=1),
+            mask=nn.functional.pad(object_mask.bool(), (1, 0), value=True),
+            places=node_places(object_boxes).to(dtype),
+            relations=relation_graph(in_pixels, object_mask, image_sizes),
+        )
+
+    def encode_images(self, pixel_values: Tensor, object_boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the image encoder.
+
+        Args:
+            pixel_values: `k 3 h w`.
+            object_boxes: `k m 4`.
+
+        Returns:
+            The mean of the last map (`k c`), and the mean of the finer map over each box (`k m f`).
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.is_vision_frozen):
+            fine, coarse = feature_maps(self.vision_model, pixel_values.to(self.vision_model.dtype))
+            return coarse.mean((2, 3)), pool_regions(fine, object_boxes)
+
+    def look(
+        self, graph: ImageGraph, sentence: Tensor, image_index: Tensor
+    ) -> tuple[list[Tensor], Tensor | None, Tensor]:
+        """See each text's image in every view: the local-global features V^r (Eq. 11).
+
+        Args:
+            graph: of `k` images.
+            sentence: `b d`, h_[CLS].
+            image_index: `b`.
+
+        Returns:
+            V^r of each view (`b m d`), the relevance (`b v`, `None` without relevance measuring), and `b m`, whether
+            there is an object.
+        """
+        has_image = image_index >= 0  # b
+        index = image_index.clamp(min=0)
+        sights, scores = [], []
+        for view in self.image_views.values():
+            nodes = view(graph)[index]  # b 1+m d'
+            seen, score = view.relate(nodes, sentence)
+            sights.append(seen)
+            if score is not None:
+                scores.append(score * has_image)
+        relevance = torch.stack(scores, dim=-1) if scores else None
+        return sights, relevance, graph.mask[index][:, 1:] & has_image.unsqueeze(1)
+
+    # ------------------------------------------------------------------------------------- once for each image
+
+    @torch.no_grad()
+    def encode_shared(
+        self, rows: Sequence[dict[str, Any]], processor: Any, batch_size: int, cache: EncodingCache
+    ) -> Sequence[dict[str, Any]]:
+        """Encode each distinct image once; rows get `image_features` (`c`) and `object_features` (`m f`)."""
+        if "image" not in self.input_modalities:
+            return rows
+        processor.check_model(self.config)
+        keys = [processor.image_key(row) for row in rows]
+        first = {key: row for key, row in zip(keys, rows, strict=True) if key is not None}
+        known = {key: cache[key] for key in first if key in cache}
+        missing = [key for key in first if key not in known]
+        for start in range(0, len(missing), batch_size):
+            chosen = missing[start : start + batch_size]
+            batch = processor.pad_images([first[key] for key in chosen])
+            features, pooled = self.encode_images(
+                batch["pixel_values"].to(self.device), batch["object_boxes"].to(self.device)
+            )
+            for position, key in enumerate(chosen):
+                count = len(first[key]["object_boxes"])
+                # One tensor, so that the cache counts its bytes; `pad` cuts it up again.
+                flat = torch.cat([features[position], pooled[position, :count].flatten()]).cpu()
+                known[key] = cache[key] = flat
+        width = feature_channels(self.vision_model)[1]
+        encoded = []
+        for row, key in zip(rows, keys, strict=True):
+            if key is not None:
+                given = {"image_features": known[key][:width]}
+                if row.get("object_features") is None:
+                    given["object_features"] = known[key][width:].view(len(row["object_boxes"]), -1)
+                row = {**row, **given}
+            encoded.append(row)
+        return encoded
+
+
+@dataclass
+class ImageGraph:
+    """Images as nodes, the image itself first, and relations between them.
+
+    Args:
+        nodes: `k 1+m d`, v_[IMG] and v_i.
+        mask: `k 1+m`, bool, True for a real node.
+        places: `k 1+m 4`, centre (x, y), height and width as fractions of the image.
+        relations: `k 1+m 1+m`, long, see `relation_graph`.
+    """
+
+    nodes: Tensor
+    mask: Tensor
+    places: Tensor
+    relations: Tensor
+
+
+class ImageView(nn.Module):
+    """What both views share: the relevance of the image to the text, and the local-global features.
+
+    Args:
+        config: of the model.
+        width: of the view's nodes.
+    """
+
+    def __init__(self, config: HamLearningConfig, width: int):
+        super().__init__()
+        text_width = hidden_size(config)
+        self.relevance = Relevance(text_width, width) if config.has_relevance else None
+        self.local_global = Projection(2 * width, text_width)
+
+    def relate(self, nodes: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Join each object with the image, as far as it is relevant: Eq. 10.
+
+        Args:
+            nodes: `b 1+m d'`.
+            sentence: `b d`.
+
+        Returns:
+            V^r, `b m d`, and M^r, `b`; `None` without relevance measuring.
+        """
+        image, objects = nodes[:, 0], nodes[:, 1:]
+        score = None
+        if self.relevance is not None:
+            score = self.relevance(sentence, image)
+            image = image * score.unsqueeze(-1)
+        joined = torch.cat([image.unsqueeze(1).expand_as(objects), objects], dim=-1)
+        return self.local_global(joined), score
+
+
+class SemanticView(ImageView):
+    """Eq. 4: a ViT over image and objects."""
+
+    def __init__(self, config: HamLearningConfig):
+        width = hidden_size(config)
+        super().__init__(config, width)
+        heads, dropout = config.num_attention_heads, config.classifier_dropout
+        self.layers = nn.ModuleList(
+            TransformerLayer(width, heads, dropout, is_prenorm=True) for _ in range(config.num_semantic_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, graph: ImageGraph) -> Tensor:
+        """Return v^1 of all nodes, `k 1+m d`."""
+        nodes = graph.nodes
+        for layer in self.layers:
+            nodes = layer(nodes, graph.mask)
+        return self.norm(nodes)
+
+
+class SpatialView(ImageView):
+    """Eq. 5-7: a gated R-GCN over nodes that know their place, `[x, y, h, w, v]`."""
+
+    def __init__(self, config: HamLearningConfig):
+        width = hidden_size(config) + PLACE
+        super().__init__(config, width)
+        self.layers = nn.ModuleList(GatedRelationalConvolution(width) for _ in range(config.num_spatial_layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, graph: ImageGraph) -> Tensor:
+        """Return v^2 of all nodes, `k 1+m d+4`."""
+        nodes = torch.cat([graph.places, graph.nodes], dim=-1)
+        for layer in self.layers:
+            nodes = layer(nodes, graph.relations)
+        return self.norm(nodes)
+
+
+VIEW_CLASSES: dict[str, type[ImageView]] = {"semantic": SemanticView, "spatial": SpatialView}
+
+
+class Relevance(nn.Module, OwnStart):
+    """How relevant an image is to a text: `C = tanh(h W v)`, `M = tanh(W_T h + W_I v C)`.
+
+    Source: HamLearning, Eq. 8 and 9.
+    """
+
+    def __init__(self, text_width: int, image_width: int):
+        super().__init__()
+        self.affinity = nn.Parameter(torch.empty(text_width, image_width))  # W_TI of Eq. 8
+        self.text = Projection(text_width, 1, bias=False)
+        self.image = Projection(image_width, 1, bias=False)
+        self.draw_weights()
+
+    def draw_weights(self) -> None:
+        """Draw W_TI so that `h W v` is about 1 for states of that size: a saturated tanh has no gradient."""
+        init.normal_(self.affinity, std=self.affinity.numel() ** -0.5)
+
+    def forward(self, sentence: Tensor, image: Tensor) -> Tensor:
+        """Score pairs: `b d` and `b d'` give `b`, in (-1, 1)."""
+        affinity = torch.einsum("bd,de,be->b", sentence, self.affinity, image).tanh()  # C, Eq. 8
+        return (self.text(sentence).squeeze(-1) + self.image(image).squeeze(-1) * affinity).tanh()
+
+
+class InterModality(nn.Module):
+    """Section 3.3: text and image read each other L times."""
+
+    def __init__(self, config: HamLearningConfig):
+        super().__init__()
+        width, heads, dropout = hidden_size(config), config.num_attention_heads, config.classifier_dropout
+        self.num_iterations = config.num_iterations
+        self.gate = FusionGate(width) if len(config.views) > 1 else None
+        self.text_reads = TransformerLayer(width, heads, dropout)  # Eq. 15
+        self.views_read = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in config.views)
+
+    def forward(self, text: Tensor, sights: Sequence[Tensor], is_word: Tensor, can_see: Tensor | None) -> Tensor:
+        """Return the final `H`.
+
+        Args:
+            text: `b n d`, H of Eq. 12.
+            sights: V^r of each view, `b m d`; empty = no text of the batch has an image.
+            is_word: `b n`.
+            can_see: `b m`, whether there is an object; `None` without any image.
+        """
+        sights = list(sights) or [text.new_zeros(len(text), 1, text.shape[-1]) for _ in self.views_read]
+        if can_see is None:
+            can_see = torch.zeros(len(text), 1, dtype=torch.bool, device=text.device)
+        for _ in range(self.num_iterations):
+            fused = sights[0] if self.gate is None else self.gate(*sights)
+            news = self.text_reads(text, can_see, fused)
+            sights = [read(sight, is_word, text) for read, sight in zip(self.views_read, sights, strict=True)]
+            text = news
+        return text
+
+
+class FusionGate(nn.Module):
+    """Eq. 13 and 14: `a = W s(W_1 V^1 + W_2 V^2)`, `V = a V^1 + (1 - a) V^2`, where `s` is the logistic function."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.semantic = Projection(width, width, bias=False)
+        self.spatial = Projection(width, width, bias=False)
+        self.output = Projection(width, width, bias=False)
+
+    def forward(self, semantic: Tensor, spatial: Tensor) -> Tensor:
+        """Fuse two views, `b m d` each."""
+        share = self.output((self.semantic(semantic) + self.spatial(spatial)).sigmoid())
+        return share * semantic + (1 - share) * spatial
+
+
+def node_places(boxes: Tensor) -> Tensor:
+    """Return centre (x, y), height and width of the whole image and of boxes: `k m 4` gives `k 1+m 4`, fractions."""
+    left, top, right, bottom = boxes.unbind(-1)
+    places = torch.stack([(left + right) / 2, (top + bottom) / 2, bottom - top, right - left], dim=-1)
+    whole = boxes.new_tensor(WHOLE_IMAGE).expand(len(boxes), 1, PLACE)
+    return torch.cat([whole, places], dim=1)
+
+
+def check_heads(width: int, num_heads: int) -> None:
+    """Refuse heads that cannot share the text encoder's width."""
+    if width % num_heads:
+        raise ValueError(
+            f"`num_attention_heads={num_heads}` cannot share the text encoder's width of {width}; choose a divisor"
+            " of it."
+        )
+
+
+__all__ = ["HamLearningForTokenClassification", "HamLearningOutput"]
