@@ -146,6 +146,7 @@ def training_arguments(settings: FittingRecipe, folder: Path, seed: int, metric:
         crf_learning_rate=getattr(settings, "crf_learning_rate", None),
         weight_decay=settings.weight_decay,
         warmup_steps=settings.warmup,
+        adam_beta2=settings.adam_beta2,
         distillation=getattr(settings, "distillation", "none"),
         bf16=settings.bf16,
         use_cpu=not torch.accelerator.is_available(),

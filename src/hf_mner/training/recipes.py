@@ -35,6 +35,8 @@ class FittingRecipe:
         weight_decay: of AdamW, not on biases and normalisation.
         head_learning_rate: of what is no pretrained encoder; `None` = the encoder's.
         warmup: share of the updates over which the learning rate rises.
+        adam_beta2: of AdamW, the memory of squared gradients. Where parts of a model begin to learn late, 0.98 lets
+            them forget the large gradients of the first steps, which hold their steps small.
         bf16: bfloat16 autocast.
     """
 
@@ -44,6 +46,7 @@ class FittingRecipe:
     weight_decay: float | int
     head_learning_rate: float | None = None
     warmup: float | int = 0.0
+    adam_beta2: float = 0.999
     bf16: bool = False
 
     def validate_schedule(self):
@@ -53,6 +56,7 @@ class FittingRecipe:
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         require(0 <= self.warmup < 1, "warmup", self.warmup, "a share in [0, 1)")
+        require(0 < self.adam_beta2 < 1, "adam_beta2", self.adam_beta2, "between 0 and 1 (usual: 0.999)")
 
 
 @strict
