@@ -22,7 +22,11 @@ from transformers import (
 )
 
 from hf_mner.data.labels import bio_labels
+from hf_mner.layers.starts import OwnStart
 from hf_mner.models.base.vision import select_feature_maps
+from hf_mner.models.ham_learning.configuration_ham_learning import HamLearningConfig
+from hf_mner.models.ham_learning.modeling_ham_learning import STRIDES, HamLearningForTokenClassification
+from hf_mner.models.ham_learning.processing_ham_learning import HamLearningProcessor
 from hf_mner.models.mmavk.configuration_mmavk import MmavkConfig
 from hf_mner.models.mmavk.modeling_mmavk import MmavkForTokenClassification
 from hf_mner.models.mmavk.processing_mmavk import MmavkProcessor
@@ -39,6 +43,7 @@ SEEDS = {"bert": 2, "roberta": 0, "xlm-roberta": 0}  # of models that find sever
 TYPES = ["PER", "LOC", "ORG", "MISC"]
 CLASSES = [*TYPES, NON_ENTITY]
 HEADS = ("ScannerForSpanDetection", "ScannerForEntityRecognition", "ScannerForMultimodalNer")
+OBJECT_LABELS = ["person", "ball", "cup", "tower"]  # HamLearning's; objects of other classes are unknown to it
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?#@'’&-/()[]<>_|\""
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -201,6 +206,35 @@ def tiny_mner_qg(head: str = "MnerQgForMultimodalNer", kind: str = "bert", seed:
     return model.eval()
 
 
+def tiny_ham_learning_processor(kind: str = "bert", **kwargs: Any) -> HamLearningProcessor:
+    kwargs = {"object_labels": OBJECT_LABELS, "image_size": 64, "max_length": 128, **kwargs}
+    return HamLearningProcessor(tiny_tokenizer(kind), **kwargs)
+
+
+def tiny_ham_learning_config(kind: str = "bert", **kwargs: Any) -> HamLearningConfig:
+    tags = bio_labels(kwargs.pop("types", TYPES))
+    fields = {"id2label": dict(enumerate(tags)), "label2id": {name: i for i, name in enumerate(tags)}}
+    is_text = kwargs.get("modality") == "text"
+    vision = None if is_text else select_feature_maps(tiny_resnet_config(), STRIDES)
+    shape = {"num_attention_heads": 2, "num_semantic_layers": 2, "label_embedding_size": 8, "image_size": 64}
+    kwargs = {**shape, "object_labels": OBJECT_LABELS, **kwargs}
+    text_config = tiny_encoder_config(kind, len(tiny_tokenizer(kind)))
+    return HamLearningConfig(text_config=text_config, vision_config=vision, **fields, **kwargs)
+
+
+def tiny_ham_learning(head: str = "HamLearningForTokenClassification", kind: str = "bert", seed: int = 0, **kwargs):
+    """A HamLearning with random weights, drawn wide as in `tiny_scanner` where a layer has no start of its own."""
+    assert head == "HamLearningForTokenClassification"
+    torch.manual_seed(seed)
+    model = HamLearningForTokenClassification(tiny_ham_learning_config(kind, **kwargs))
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Embedding):
+            torch.nn.init.normal_(module.weight, std=1.0)
+        elif isinstance(module, torch.nn.Linear) and not isinstance(module, OwnStart):
+            torch.nn.init.normal_(module.weight, std=0.6 if name == "classifier" else 0.3)
+    return model.eval()
+
+
 def tiny_encoder_folder(folder: Path, kind: str = "bert") -> Path:
     """Save a tiny encoder with its tokenizer, as a backbone for `from_backbones` and recipes."""
     tokenizer = tiny_tokenizer(kind)
@@ -250,6 +284,15 @@ TINY_SYSTEMS = {
         {"MnerQgForMultimodalNer": ("recognition",), "MnerQgForVisualGrounding": ("grounding",)},
         {"MnerQgForMultimodalNer": True, "MnerQgForVisualGrounding": False},
         {},
+        lambda: with_images(tiny_examples()),
+    ),
+    "ham_learning": TinySystem(
+        tiny_ham_learning_config,
+        tiny_ham_learning,
+        tiny_ham_learning_processor,
+        {"HamLearningForTokenClassification": ("recognition",)},
+        {"HamLearningForTokenClassification": True},
+        {"is_vision_frozen": False},
         lambda: with_images(tiny_examples()),
     ),
 }

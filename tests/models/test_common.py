@@ -127,7 +127,7 @@ def test_what_is_no_example_is_refused(system, examples, what):
         TINY_SYSTEMS[system].processor()(examples)
 
 
-@pytest.mark.parametrize("system", [name for name in SYSTEMS if TINY_SYSTEMS[name].processor().knowledge_parts()])
+@pytest.mark.parametrize("system", [name for name in SYSTEMS if hasattr(TINY_SYSTEMS[name].processor(), "knowledge")])
 def test_parts_of_knowledge_are_a_list(system):
     with pytest.raises(ValueError, match=r"`knowledge='auxiliary'` is one text; give a list such as \['auxiliary'\]"):
         TINY_SYSTEMS[system].processor(knowledge="auxiliary")
@@ -215,7 +215,9 @@ def test_padding_changes_nothing(system, head, kind):
     plain = batches(system, head, kind)
     padded = [
         {
-            name: torch.nn.functional.pad(value, (0, 7), value=padding[name]) if value.ndim == 2 else value
+            name: torch.nn.functional.pad(value, (0, 7), value=padding[name])
+            if name in padding and value.ndim == 2
+            else value
             for name, value in batch.items()
         }
         for batch in plain
@@ -329,7 +331,7 @@ def test_gradient_checkpointing_changes_no_gradient(system, head):
     batch = training_batch(system, head)
     gradients = []
     for switch in (False, True):
-        model = TINY_SYSTEMS[system].model(head)
+        model = TINY_SYSTEMS[system].model(head, **TINY_SYSTEMS[system].training_fields)
         if switch:
             model.gradient_checkpointing_enable()
         model.train()
