@@ -17,7 +17,7 @@ from .knowledge_files import (
     read_mplug_owl_descriptions,
 )
 from .readers import DatasetSource, find_file
-from .schema import EncyclopediaEntry, Knowledge, ObjectKnowledge, Provenance, check_knowledge
+from .schema import IN_MEMORY, EncyclopediaEntry, Knowledge, ObjectKnowledge, Provenance, check_knowledge
 
 logger = logging.getLogger(__name__)
 
@@ -111,12 +111,13 @@ def _check_line(record: KnowledgeLine, size: tuple[int, int] | None) -> None:
 
 
 def complete_knowledge(knowledge: Mapping[str, Any]) -> Knowledge:
-    """Return checked knowledge with every key, `None` for what it lacks; keys that the schema lacks are left out."""
+    """Return checked knowledge with the key of every column, `None` for what it lacks; other keys are left out."""
     filled: Any = {part: knowledge.get(part) for part in Knowledge.__annotations__}
     entry_types = {"objects": ObjectKnowledge, "encyclopedia": EncyclopediaEntry, "sources": Provenance}
     for part, entry_type in entry_types.items():
         if filled[part] is not None:
-            filled[part] = [{key: entry.get(key) for key in entry_type.__annotations__} for entry in filled[part]]
+            columns = [key for key in entry_type.__annotations__ if key not in IN_MEMORY]
+            filled[part] = [{key: entry.get(key) for key in columns} for entry in filled[part]]
     return filled
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 TEXT_PARTS = ("caption", "auxiliary", "ocr")  # the parts of knowledge that are one text about the image or the post
+IN_MEMORY = ("feature",)  # what objects hold and no data set does
 
 
 class EntityAnnotation(TypedDict):
@@ -31,13 +32,18 @@ class EntityAnnotation(TypedDict):
 
 
 class ObjectKnowledge(TypedDict):
-    """A detected object: detector label and score, box in pixels, caption of the region, similarity to the text."""
+    """A detected object: detector label and score, box in pixels, caption of the region, similarity to the text.
+
+    `feature` (optional) is the detector's vector of the region. It lives in memory only: it is no column of
+    `mner_features`, and `complete_knowledge` drops it.
+    """
 
     label: str
     score: float | None
     box: Box
     caption: str | None
     similarity: float | None
+    feature: NotRequired[list[float]]
 
 
 class EncyclopediaEntry(TypedDict):
@@ -156,6 +162,9 @@ def _check_object_details(item: Mapping[str, Any]) -> None:
             raise ValueError(f"Object {item['label']!r}: `{name}` is {value!r}; expected a number or None.")
     if not isinstance(item.get("caption"), str | None):
         raise ValueError(f"Object {item['label']!r}: `caption` is {item['caption']!r}; expected a text or None.")
+    if not isinstance(item.get("feature"), list | tuple | None):
+        kind = type(item["feature"]).__name__
+        raise ValueError(f"Object {item['label']!r}: `feature` is a {kind}; expected a list of numbers, or nothing.")
 
 
 def check_similarity(similarity: Any) -> None:

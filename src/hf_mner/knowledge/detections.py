@@ -14,7 +14,12 @@ MIN_SIDE = 1.0  # pixels; what is thinner shows nothing
 
 
 def as_objects(
-    boxes: np.ndarray, scores: np.ndarray, labels: Sequence[str], image_size: tuple[int, int], max_objects: int
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: Sequence[str],
+    image_size: tuple[int, int],
+    max_objects: int,
+    features: np.ndarray | None = None,
 ) -> list[ObjectKnowledge]:
     """Return detections as `knowledge["objects"]`: clipped to the image, the best first.
 
@@ -27,6 +32,7 @@ def as_objects(
         labels: one for each box.
         image_size: `(width, height)` in pixels.
         max_objects: how many are kept.
+        features: `r d`, which become each object's `feature`; None = objects have none.
     """
     import numpy as np
 
@@ -34,7 +40,8 @@ def as_objects(
     clipped = np.clip(corners, 0, np.array([*image_size, *image_size])).round(2)  # r 4
     order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
     has_area = (clipped[:, 2:] - clipped[:, :2]).min(axis=1) >= MIN_SIDE  # r
-    return [
+    kept = order[has_area[order]][:max_objects].tolist()
+    objects: list[ObjectKnowledge] = [
         {
             "label": labels[index],
             "score": round(float(scores[index]), 4),
@@ -42,8 +49,12 @@ def as_objects(
             "caption": None,
             "similarity": None,
         }
-        for index in order[has_area[order]][:max_objects].tolist()
+        for index in kept
     ]
+    if features is not None:
+        for item, index in zip(objects, kept, strict=True):
+            item["feature"] = features[index].tolist()
+    return objects
 
 
 def suppress_doubles(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, iou_threshold: float) -> np.ndarray:

@@ -19,7 +19,7 @@ from hf_mner.knowledge.source_pickles import PickledUnopened
 from hf_mner.knowledge.vinvl_files import index_npz, index_tsv, read_tsv_row, read_vinvl
 
 if TYPE_CHECKING:
-    from hf_mner.knowledge.vinvl_files import TsvPlace
+    from hf_mner.knowledge.vinvl_files import TsvPlace, VinvlDetections
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ class VinvlObjects(PickledUnopened):
         labels: `"objects"`: the class alone ("microphone"); `"attributes"`: the attribute before it ("black
             microphone").
         max_objects: how many are kept of an image, best first; 18 is the most that SCANNER reads (Table 10).
+        features: also give each object its `feature`, the detector's vector (VinVL: 2048 numbers), as HamLearning
+            reads it. They stay in memory, some 64 kB an object.
 
     Raises:
         FileNotFoundError: if `path` does not exist.
@@ -54,18 +56,18 @@ class VinvlObjects(PickledUnopened):
     before_use: ClassVar[Mapping[str, Any]] = {"_has_warned": False}
     digest = "_digest"
 
-    def __init__(self, path: str | Path, labels: Labels = "objects", max_objects: int = 18):
+    def __init__(self, path: str | Path, labels: Labels = "objects", max_objects: int = 18, features: bool = False):
         check_positive(max_objects=max_objects)
         if labels not in ("objects", "attributes"):
             raise ValueError(f"`labels={labels!r}` is not known; choose one of objects, attributes.")
-        self.path, self.labels, self.max_objects = Path(path), labels, max_objects
+        self.path, self.labels, self.max_objects, self.features = Path(path), labels, max_objects, features
         self._places: dict[str, Path | TsvPlace] = index_detections(self.path)
         self._has_warned = False
 
     @property
     def identity(self) -> SourceIdentity:
         """Say what decides the answers; names and sizes of the files stand for their contents."""
-        settings = {"labels": self.labels, "max_objects": self.max_objects}
+        settings = {"labels": self.labels, "max_objects": self.max_objects, "features": self.features}
         return {
             "source": type(self).__name__,
             "model": self.path.resolve().name,
@@ -84,7 +86,7 @@ class VinvlObjects(PickledUnopened):
         """Return the objects of each example, `[]` where nothing was found, None where nothing was looked for.
 
         Raises:
-            ValueError: if a file is not in the format, see `read_vinvl`.
+            ValueError: see `read_objects`.
         """
         self._warn_once([str(example.get("id")) for example in examples])
         return [self._objects(example) for example in examples]
@@ -93,7 +95,7 @@ class VinvlObjects(PickledUnopened):
         place = self._places.get(str(example.get("id")))
         if place is None:
             return None
-        return read_objects(place, example.get("image_size"), self.labels, self.max_objects)
+        return read_objects(place, example.get("image_size"), self.labels, self.max_objects, self.features)
 
     def _warn_once(self, ids: list[str]) -> None:
         missing = [name for name in ids if name not in self._places]
@@ -110,7 +112,11 @@ class VinvlObjects(PickledUnopened):
 
 
 def read_objects(
-    place: Path | TsvPlace, image_size: Sequence[int] | None, labels: Labels = "objects", max_objects: int = 18
+    place: Path | TsvPlace,
+    image_size: Sequence[int] | None,
+    labels: Labels = "objects",
+    max_objects: int = 18,
+    features: bool = False,
 ) -> list[ObjectKnowledge]:
     """Read the objects of one image, best first.
 
@@ -120,17 +126,34 @@ def read_objects(
             the detector saw.
         labels: as of `VinvlObjects`.
         max_objects: how many are kept.
+        features: as of `VinvlObjects`.
 
     Raises:
-        ValueError: if the file is not in the format, see `read_vinvl`.
+        ValueError: if the file is not in the format, see `read_vinvl`, or has no features where they are wanted.
     """
-    found = read_vinvl(place, with_features=False) if isinstance(place, Path) else read_tsv_row(place)
+    found = read_vinvl(place, features) if isinstance(place, Path) else read_tsv_row(place, features)
+    if features:
+        check_features(found, place)
     boxes, size = found.boxes, found.image_size
     if image_size is not None:
         width, height = image_size
         boxes, size = boxes * ([width / size[0], height / size[1]] * 2), (width, height)
     names = found.labels if labels == "objects" else found.attribute_labels
-    return as_objects(boxes, found.scores, names, size, max_objects)
+    return as_objects(boxes, found.scores, names, size, max_objects, found.features)
+
+
+def check_features(found: VinvlDetections, place: Path | TsvPlace) -> None:
+    """Refuse objects without features.
+
+    Raises:
+        ValueError: naming the file, and what to do.
+    """
+    if found.features is None and len(found.boxes):
+        where = place if isinstance(place, Path) else f"{place.path}, byte {place.offset},"
+        raise ValueError(
+            f"{where} holds no features of its {len(found.boxes)} objects; `features=True` expects `box_features` in"
+            " an .npz file, `feature` of every object in a .tsv file. Write it with them, or leave `features` out."
+        )
 
 
 def index_detections(path: Path) -> dict[str, Path | TsvPlace]:

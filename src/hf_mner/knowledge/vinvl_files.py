@@ -50,7 +50,7 @@ def read_vinvl(path: str | Path, with_features: bool = True) -> VinvlDetections:
 
     Args:
         path: a file with `bounding_boxes` (`r 4`, pixels), `scores` (`r`), `objects` and `attr_obj` (`r` texts),
-            `box_features` (`r d`), `image_w` and `image_h`.
+            `image_w` and `image_h`, and perhaps `box_features` (`r d`).
         with_features: False leaves out `box_features`, which make up nearly the whole file.
 
     Raises:
@@ -63,11 +63,12 @@ def read_vinvl(path: str | Path, with_features: bool = True) -> VinvlDetections:
         with np.load(path, allow_pickle=False) as file:
             parts = {name: file[name] for name in ("bounding_boxes", "scores", "objects", "attr_obj")}
             size = int(file["image_w"]), int(file["image_h"])
-            features = file["box_features"].astype(np.float32) if with_features else None
+            has_features = with_features and "box_features" in file
+            features = file["box_features"].astype(np.float32) if has_features else None
     except (KeyError, ValueError, EOFError, BadZipFile) as error:
         raise ValueError(
             f"{path} holds no detections ({error}); expected an .npz file with `bounding_boxes`, `scores`, `objects`,"
-            " `attr_obj`, `box_features`, `image_w` and `image_h`. Remove it, or write it again."
+            " `attr_obj`, `image_w`, `image_h` and perhaps `box_features`. Remove it, or write it again."
         ) from error
     boxes, scores = (parts[name].astype(np.float32) for name in ("bounding_boxes", "scores"))
     return _checked(boxes, features, scores, parts["objects"].tolist(), parts["attr_obj"].tolist(), size, str(path))
@@ -90,12 +91,16 @@ def index_tsv(path: Path) -> dict[str, TsvPlace]:
     return places
 
 
-def read_tsv_row(place: TsvPlace) -> VinvlDetections:
+def read_tsv_row(place: TsvPlace, with_features: bool = True) -> VinvlDetections:
     """Read the detections of one image from a row of a `.tsv` file, in one of two formats.
 
     VinVL's two columns: the id, and JSON with `image_w`, `image_h` and `objects`, a list of `rect` (`[xmin, ymin,
     xmax, ymax]` in pixels), `class`, `conf`, and optionally `attributes` (texts, best first) and `feature` (float32 in
     base64). Bottom-up attention's six columns have no classes, only numbers, and are refused.
+
+    Args:
+        place: where the row begins.
+        with_features: False leaves out `feature`, which makes up nearly the whole row.
 
     Raises:
         ValueError: naming the file and what was expected.
@@ -116,7 +121,7 @@ def read_tsv_row(place: TsvPlace) -> VinvlDetections:
         attributes = [_with_attribute(item) for item in items]
         boxes = np.array([item["rect"] for item in items], dtype=np.float32).reshape(-1, 4)
         scores = np.array([item["conf"] for item in items], dtype=np.float32)
-        features = _features(items)
+        features = _features(items) if with_features else None
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         raise ValueError(
             f"{where} is not understood ({type(error).__name__}: {error}); expected two columns, the id and JSON with"
@@ -156,6 +161,11 @@ def _checked(
         raise ValueError(
             f"{where} holds boxes of shape {boxes.shape} with {', '.join(map(str, counts[1:]))} scores, labels and"
             " features; expected one of each for every box of 4 numbers. Write it again."
+        )
+    if features is not None and (features.ndim != 2 or not np.isfinite(features).all()):
+        raise ValueError(
+            f"{where} holds features of shape {features.shape}; expected a vector of finite numbers for every box."
+            " Write it again."
         )
     limits = np.array([*size, *size]) + 1.0  # detectors round to whole pixels, and some count from 1
     if len(boxes) and (not np.isfinite(boxes).all() or (boxes < -1).any() or (boxes > limits).any()):

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from tiny import tiny_ham_learning, tiny_ham_learning_processor, tiny_image
 
+from hf_mner.data.knowledge_columns import complete_knowledge
 from hf_mner.data.schema import check_knowledge
 from hf_mner.knowledge import KnowledgeSource, add_knowledge
+from hf_mner.knowledge.registry import open_sources
 from hf_mner.knowledge.store import describe_source
 from hf_mner.knowledge.vinvl import VinvlObjects
 from hf_mner.knowledge.vinvl_files import index_tsv, read_tsv_row, read_vinvl
@@ -20,12 +24,13 @@ BOXES = [[10, 20, 50, 60], [0, 0, 100, 80], [30.5, 5, 90, 70.25]]
 SCORES = [0.4, 0.9, 0.6]
 LABELS = ["hat", "man", "dog"]
 ATTRIBUTED = ["red hat", "tall man", "black dog"]
+FEATURES = [[0.5, 0, 0, 1], [0.5, 1, 0, 2], [0.5, 2, 0, 3]]
 
 
 def write_npz(path, **changes):
     parts = {
         "bounding_boxes": np.array(BOXES, dtype=np.float32),
-        "box_features": np.ones((3, 4), dtype=np.float32),
+        "box_features": np.array(FEATURES, dtype=np.float32),
         "scores": np.array(SCORES),
         "objects": np.array(LABELS),
         "attr_obj": np.array(ATTRIBUTED),
@@ -37,12 +42,15 @@ def write_npz(path, **changes):
 
 
 def tsv_row(name, boxes=BOXES, **changes):
-    feature = base64.b64encode(np.arange(4, dtype=np.float32).tobytes()).decode()
     items = [
-        {"rect": box, "class": label, "conf": score, "attributes": [attributed.split()[0]], "feature": feature}
-        for box, label, score, attributed in zip(boxes, LABELS, SCORES, ATTRIBUTED, strict=False)
+        {"rect": box, "class": label, "conf": score, "attributes": [attributed.split()[0]], "feature": in_base64(row)}
+        for box, label, score, attributed, row in zip(boxes, LABELS, SCORES, ATTRIBUTED, FEATURES, strict=False)
     ]
     return f"{name}\t{json.dumps({'image_w': 100, 'image_h': 80, 'objects': items, **changes})}\n"
+
+
+def in_base64(feature):
+    return base64.b64encode(np.array(feature, dtype=np.float32).tobytes()).decode()
 
 
 @pytest.fixture(params=["npz", "tsv"])
@@ -110,7 +118,77 @@ def test_features_come_with_the_boxes(tmp_path):
     assert read_vinvl(tmp_path / "7.npz", with_features=False).features is None
     (tmp_path / "7.tsv").write_text(tsv_row("7"))
     (place,) = index_tsv(tmp_path / "7.tsv").values()
-    assert read_tsv_row(place).features.tolist() == [[0, 1, 2, 3]] * 3
+    assert read_tsv_row(place).features.tolist() == FEATURES
+    assert read_tsv_row(place, with_features=False).features is None
+
+
+def test_each_object_has_its_own_feature(path):
+    """Also where objects are sorted, scaled, clipped, dropped for being thin, and cut to the best."""
+    found, nothing = VinvlObjects(path, features=True)([{"id": "7"}, {"id": "8"}])
+    hat, man, dog = FEATURES
+    assert {item["label"]: item["feature"] for item in found} == {"hat": hat, "man": man, "dog": dog}
+    assert nothing == []
+    check_knowledge({"objects": found}, image_size=[100, 80])
+    (best,) = VinvlObjects(path, features=True, max_objects=1)([{"id": "7", "image_size": [200, 40]}])
+    assert [item["feature"] for item in best] == [man]
+    (wide,) = VinvlObjects(path, features=True)([{"id": "7", "image_size": [100, 1]}])
+    assert [(item["label"], item["feature"]) for item in wide] == [("man", man)]
+    without = [{key: part for key, part in item.items() if key != "feature"} for item in found]
+    assert without == VinvlObjects(path)([{"id": "7"}])[0]
+
+
+def test_features_are_a_setting_of_the_source(path):
+    (source,) = open_sources([{"vinvl_objects": {"path": str(path), "features": True}}])
+    assert source.identity != VinvlObjects(path).identity
+    (row,) = add_knowledge([{"id": "7", "tokens": ["a"]}], [source])
+    assert [item["feature"] for item in row["knowledge"]["objects"]] == [FEATURES[1], FEATURES[2], FEATURES[0]]
+    completed = complete_knowledge(row["knowledge"])
+    assert not any("feature" in item for item in completed["objects"])  # no column of the data sets
+
+
+def test_files_without_features_say_what_to_do(tmp_path):
+    write_npz(tmp_path / "7.npz", box_features=None)
+    assert len(VinvlObjects(tmp_path)([{"id": "7"}])[0]) == 3
+    with pytest.raises(
+        ValueError, match="7.npz holds no features of its 3 objects; .*`box_features`.*leave `features`"
+    ):
+        VinvlObjects(tmp_path, features=True)([{"id": "7"}])
+    file = tmp_path / "rows.tsv"
+    some = [{"rect": BOXES[0], "class": "hat", "conf": 0.4}]
+    file.write_text(tsv_row("6", boxes=[]) + tsv_row("7", objects=some), encoding="utf-8")
+    assert VinvlObjects(file, features=True)([{"id": "6"}]) == [[]]
+    with pytest.raises(ValueError, match="rows.tsv, byte .* holds no features of its 1 objects"):
+        VinvlObjects(file, features=True)([{"id": "7"}])
+    write_npz(tmp_path / "8.npz", box_features=np.ones(3))
+    write_npz(tmp_path / "9.npz", box_features=np.full((3, 4), np.nan))
+    for name in ("8", "9"):
+        with pytest.raises(ValueError, match=f"{name}.npz holds features of shape .*; expected a vector of finite"):
+            VinvlObjects(tmp_path, features=True)([{"id": name}])
+    with pytest.raises(ValueError, match="Object 'hat': `feature` is a str; expected a list of numbers"):
+        check_knowledge({"objects": [{"label": "hat", "box": BOXES[0], "feature": "1"}]})
+
+
+def test_ham_learning_reads_the_features(path):
+    post = {"id": "7", "tokens": ["Kerr", "lands"], "image": tiny_image(size=(100, 80)), "image_size": [100, 80]}
+    blank = {**post, "id": "8"}
+    source = VinvlObjects(path, features=True)
+    examples = add_knowledge([post, blank], [source])
+    processor = tiny_ham_learning_processor(object_feature_size=4)
+    seen, unseen = rows = processor.rows(examples)
+    assert seen["object_features"].tolist() == [FEATURES[1], FEATURES[2], FEATURES[0]]
+    assert unseen["object_features"].tolist() == [[0, 0, 0, 0]]  # the image itself, which no detector has seen
+    assert all("feature" not in item for item in seen["shown"]["objects"])
+    model = tiny_ham_learning(object_feature_size=4)
+    batch = processor.pad(rows)
+    with torch.no_grad():
+        whole, encoded = model(**batch), model(**processor.pad(model.encode_shared(rows, processor, 2, {})))
+        changed = model(**{**batch, "object_features": batch["object_features"] + 1})
+    assert not torch.equal(whole.logits, changed.logits)
+    assert torch.allclose(whole.logits, encoded.logits, atol=1e-5)  # the same sums, by another way through the batch
+    with pytest.raises(ValueError, match="of example '7' has a `feature` of 4 numbers, expected 8"):
+        tiny_ham_learning_processor(object_feature_size=8).rows(examples)
+    with pytest.raises(ValueError, match="has a `feature` of 0 numbers, expected 4.*`features: true`"):
+        processor.rows(add_knowledge([post], [VinvlObjects(path)]))
 
 
 def test_wrong_files_say_what_is_wrong(tmp_path):
@@ -149,4 +227,8 @@ def test_the_published_files_are_read():
     (found,) = source([{"id": "O_4154"}])
     assert found[0]["label"] == "black microphone"
     assert len(found) == 18
+    (given,) = VinvlObjects(DATA / "vinvl", features=True)([{"id": "O_4154"}])
+    stored = read_vinvl(DATA / "vinvl" / "O_4154.jpg.npz")
+    best = stored.scores.argsort()[::-1][0]
+    assert given[0]["feature"] == stored.features[best].tolist()
     assert read_vinvl(DATA / "vinvl" / "O_4154.jpg.npz").features.shape[1] == 2048
