@@ -88,7 +88,11 @@ def test_override_inside_a_value_is_refused(write_recipe):
         ("learning_rate: 0.001", "learning_rate: 1e-3", r"'learning_rate'.*'1e-3'.*write 1.0e-4"),
         ("batch_size: 2", "batch_size: two", "'batch_size'.*'two'"),
         ("batch_size: 2", "batch_size: 2.5", "'batch_size'.*2.5"),
-        ("system: scanner", "system: spanner", "`system` must be one of scanner, mmavk, mner_qg, ham_learning, got 'spanner'"),
+        (
+            "system: scanner",
+            "system: spanner",
+            "`system` must be one of scanner, mmavk, mner_qg, ham_learning, got 'spanner'",
+        ),
         (
             "weight_decay: 0.01}",
             "weight_decay: 0.01, distillation: tie}",
