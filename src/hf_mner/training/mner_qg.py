@@ -46,7 +46,8 @@ class MnerQgTraining(Training):
         processor = self.new_processor()
         train, validation = (add_knowledge(part, self.sources) for part in (self.train, self.validation))
         model = self.new_model(has_boxes=any(map(has_gold_box, train))).to(training_device())
-        rows, validation_rows = (self.labelled_rows(model, processor, part) for part in (train, validation))
+        rows = self.labelled_rows(model, processor, train, recipe.training.is_distorted)
+        validation_rows = self.labelled_rows(model, processor, validation)
         if "image" in model.input_modalities and all(row["image"] is None for row in rows):
             logger.warning("No training text has an image: the model is trained as text alone.")
         fit_model(
@@ -96,11 +97,19 @@ class MnerQgTraining(Training):
         )
 
     def labelled_rows(
-        self, model: MnerQgPreTrainedModel, processor: MnerQgProcessor, examples: Sequence[MnerExample]
+        self,
+        model: MnerQgPreTrainedModel,
+        processor: MnerQgProcessor,
+        examples: Sequence[MnerExample],
+        is_distorted: bool = False,
     ) -> Sequence[Row]:
-        """Make training rows; a frozen image encoder sees each image once, before training."""
+        """Make labelled rows; a frozen image encoder sees each image once, before training, unless it is distorted."""
         rows: Any = processor.rows(examples, self.recipe.task, model.config.label2id)
-        if "image" in model.input_modalities and model.config.is_vision_frozen:
+        if "image" not in model.input_modalities:
+            return rows
+        if is_distorted:
+            return [{**row, "is_distorted": row["image"] is not None} for row in rows]
+        if model.config.is_vision_frozen:
             numbers = sum(channels * height * width for channels, height, width in model.map_shapes())
             images = {key for row in rows if (key := processor.image_key(row)) is not None}
             if 4 * numbers * len(images) <= MAX_KEPT_BYTES:

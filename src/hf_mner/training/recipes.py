@@ -268,6 +268,19 @@ class JointRecipe(FittingRecipe):
 
 @strict
 @dataclass(kw_only=True)
+class GroundingRecipe(JointRecipe):
+    """How a model that grounds is trained.
+
+    Args:
+        is_distorted: show every training image with random colours and places (see `Distortion`), as FA-VG's public
+            code does. A frozen image encoder then sees images anew in every epoch.
+    """
+
+    is_distorted: bool = False
+
+
+@strict
+@dataclass(kw_only=True)
 class ImageModelRecipe(Recipe):
     """A training of a system with an image encoder of its own.
 
@@ -353,7 +366,7 @@ class MnerQgRecipe(ImageModelRecipe):
     config_class: ClassVar[type[Any]] = MnerQgConfig
 
     system: Literal["mner_qg"]
-    training: JointRecipe
+    training: GroundingRecipe
     task: Literal["recognition", "grounding"] = "recognition"
     query_style: QueryStyle = "annotation"
     queries: dict[str, str] = field(default_factory=dict)

@@ -1,5 +1,7 @@
 """MNER-QG's processor: queries before sentences, images shared, spans and boxes back to entities."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -239,3 +241,28 @@ def test_padding_of_queries_is_not_read_as_a_query():
     assert torch.equal(
         (batch["first_subword_index"] >= 0).sum(1)[::4], (batch["first_subword_index"] >= 0).sum(1)[1::4]
     )
+
+
+def test_distorted_rows_move_pixels_and_boxes_together():
+    processor = tiny_mner_qg_processor()
+    examples = [example for example in with_images(tiny_examples()) if example.get("image")]
+    rows = processor.rows(examples, label2id=LABEL2ID)
+    plain = processor.pad(rows)
+    random.seed(0)
+    one, other = (processor.pad([{**row, "is_distorted": True} for row in rows]) for _ in range(2))
+    assert not torch.equal(one["pixel_values"], plain["pixel_values"])
+    assert not torch.equal(one["pixel_values"], other["pixel_values"]), "drawn anew for every batch"
+    has_box = plain["box_labels"][..., 2] > 0
+    assert has_box.any()
+    assert not torch.allclose(one["box_labels"][has_box], plain["box_labels"][has_box], atol=1e-3)
+    assert (one["box_labels"][~has_box] == -1).all()
+    assert torch.equal(one["labels"], plain["labels"])
+
+
+def test_rows_of_one_image_are_distorted_alike():
+    processor = tiny_mner_qg_processor()
+    example = with_images(tiny_examples())[0]
+    rows = [{**row, "is_distorted": True} for row in processor.rows([example, example], label2id=LABEL2ID)]
+    batch = processor.pad(rows)
+    assert len(batch["pixel_values"]) == 1
+    assert torch.equal(batch["box_labels"][0], batch["box_labels"][1])

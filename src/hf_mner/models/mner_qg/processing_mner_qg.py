@@ -22,6 +22,7 @@ from hf_mner.data.alignment import (
 )
 from hf_mner.data.boxes import Box, check_box
 from hf_mner.data.collator import pad_rows
+from hf_mner.data.distortion import Distortion
 from hf_mner.data.images import image_key, load_rgb_image
 from hf_mner.data.labels import bio_labels, decode_bio
 from hf_mner.data.letterbox import from_letterbox, letterbox, to_letterbox
@@ -301,20 +302,35 @@ class MnerQgProcessor(MnerProcessor):
     # ------------------------------------------------------------------------------------------------ batches
 
     def pad(self, rows: Sequence[Row]) -> BatchFeature:
-        """Stack rows to tensors; usable as a `data_collator`. Rows of one image share it (`image_index`)."""
+        """Stack rows to tensors; usable as a `data_collator`. Rows of one image share it (`image_index`).
+
+        Rows with `is_distorted` (of trainings) get a random distortion of their image and its boxes, a new one in each
+        batch, see `Distortion`.
+        """
+        rows = self.draw_distortions(rows)
         batch: dict[str, Any] = {}
         pad_values = self.pad_values()
         if "first_subword_index" in rows[0]:
             inputs = [self.query_input(query, row) for row in rows for query in self.query_ids]
             if "labels" in rows[0]:
                 batch.update(pad_rows(rows, {"labels": pad_values["labels"]}))
-                batch["box_labels"] = torch.tensor([row["box_labels"] for row in rows])
+                batch["box_labels"] = torch.stack([moved_boxes(row, "box_labels") for row in rows])
         else:
             inputs = [self.query_input(row["input_ids"]) for row in rows]
             if "labels" in rows[0]:
-                batch["labels"] = torch.tensor([row["labels"] for row in rows])
+                batch["labels"] = torch.stack([moved_boxes(row, "labels") for row in rows])
         batch.update(pad_rows(inputs, pad_values))
         return BatchFeature({**batch, **self.pad_images(rows)})
+
+    def draw_distortions(self, rows: Sequence[Row]) -> list[Row]:
+        """Give rows with `is_distorted` a `distortion`, those of one image the same."""
+        drawn: dict[Any, Distortion] = {}
+        return [
+            {**row, "distortion": drawn.setdefault(self.image_key(row), Distortion.draw())}
+            if row.get("is_distorted")
+            else row
+            for row in rows
+        ]
 
     def query_input(self, query: Sequence[int], row: Row | None = None) -> Row:
         """Frame a query, with the sentence of a row behind it: one input of the text encoder."""
@@ -350,9 +366,11 @@ class MnerQgProcessor(MnerProcessor):
         return {"image_index": index, "pixel_values": pixels}
 
     def pixel_values(self, row: Row) -> torch.Tensor:
-        """Decode a row's image and letterbox it: `3 h w`, normalised."""
+        """Decode a row's image, letterbox it, and distort it if the row says so: `3 h w`, normalised."""
         red, green, blue = (round(255 * value) for value in self.image_mean)
         square = letterbox(load_rgb_image(row["image"]), self.image_size, (red, green, blue))
+        if "distortion" in row:
+            square = row["distortion"].image(square, (red, green, blue))
         return normalized_pixels(square, self.image_mean, self.image_std)
 
     def image_key(self, row: Row) -> Any:
@@ -456,6 +474,12 @@ class MnerQgProcessor(MnerProcessor):
                     boxes.append({"start": entity["start"], "end": entity["end"], **answer})
             found.append({**example, "entities": entities, "query_boxes": boxes})
         return found
+
+
+def moved_boxes(row: Row, name: str) -> torch.Tensor:
+    """Return the gold boxes of a row (`q 4`) where its distortion moved them."""
+    boxes = torch.tensor(row[name])
+    return row["distortion"].boxes(boxes) if "distortion" in row else boxes
 
 
 def phrases_of(example: MnerExample) -> list[Any]:
