@@ -22,7 +22,6 @@ from transformers import (
 )
 
 from hf_mner.data.labels import bio_labels
-from hf_mner.layers.starts import OwnStart
 from hf_mner.models.base.vision import select_feature_maps
 from hf_mner.models.ham_learning.configuration_ham_learning import HamLearningConfig
 from hf_mner.models.ham_learning.modeling_ham_learning import STRIDES, HamLearningForTokenClassification
@@ -216,22 +215,24 @@ def tiny_ham_learning_config(kind: str = "bert", **kwargs: Any) -> HamLearningCo
     fields = {"id2label": dict(enumerate(tags)), "label2id": {name: i for i, name in enumerate(tags)}}
     is_text = kwargs.get("modality") == "text"
     vision = None if is_text else select_feature_maps(tiny_resnet_config(), STRIDES)
-    shape = {"num_attention_heads": 2, "num_semantic_layers": 2, "label_embedding_size": 8, "image_size": 64}
-    kwargs = {**shape, "object_labels": OBJECT_LABELS, **kwargs}
+    shape = {"num_attention_heads": 2, "num_semantic_layers": 2, "num_iterations": 2, "label_embedding_size": 8}
+    kwargs = {**shape, "image_size": 64, "object_labels": OBJECT_LABELS, **kwargs}
     text_config = tiny_encoder_config(kind, len(tiny_tokenizer(kind)))
     return HamLearningConfig(text_config=text_config, vision_config=vision, **fields, **kwargs)
 
 
-def tiny_ham_learning(head: str = "HamLearningForTokenClassification", kind: str = "bert", seed: int = 0, **kwargs):
-    """A HamLearning with random weights, drawn wide as in `tiny_scanner` where a layer has no start of its own."""
+def tiny_ham_learning(head: str = "HamLearningForTokenClassification", kind: str = "bert", seed: int = 1, **kwargs):
+    """A HamLearning with random weights; embeddings and classifier are drawn wide as in `tiny_scanner`.
+
+    The layers between them keep their own start: wider, what words read of their image would drown the words.
+    """
     assert head == "HamLearningForTokenClassification"
     torch.manual_seed(seed)
     model = HamLearningForTokenClassification(tiny_ham_learning_config(kind, **kwargs))
-    for name, module in model.named_modules():
+    for module in model.modules():
         if isinstance(module, torch.nn.Embedding):
             torch.nn.init.normal_(module.weight, std=1.0)
-        elif isinstance(module, torch.nn.Linear) and not isinstance(module, OwnStart):
-            torch.nn.init.normal_(module.weight, std=0.6 if name == "classifier" else 0.3)
+    torch.nn.init.normal_(model.classifier.weight, std=1.0)
     return model.eval()
 
 
