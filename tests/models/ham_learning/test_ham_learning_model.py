@@ -629,3 +629,14 @@ def test_features_have_the_models_width():
     batch = {**batch_of(post(2)), "object_features": torch.zeros(1, 2, 5)}
     with pytest.raises(ValueError, match="`object_features` has 5 numbers for each object, expected 16; set"):
         tiny_ham_learning()(**batch)
+
+
+@pytest.mark.parametrize("is_encoded", [False, True])
+def test_images_without_an_index_are_refused(is_encoded):
+    model, processor = tiny_ham_learning(), tiny_ham_learning_processor()
+    rows = processor.rows([post(2)])
+    batch = processor.pad(model.encode_shared(rows, processor, 1, EncodingCache()) if is_encoded else rows)
+    del batch["image_index"]
+    with pytest.raises(ValueError, match="Images were given without `image_index`; pass all that `processor.pad`"):
+        model(**batch)
+    assert torch.isfinite(tiny_ham_learning(modality="text")(**batch).logits).all(), "no image is read there"

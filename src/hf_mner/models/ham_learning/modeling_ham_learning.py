@@ -207,6 +207,8 @@ class HamLearningForTokenClassification(TaggingModel):
             sights, relevance, can_see = self.look(graph, sentence, image_index)
             text = self.interaction(text, sights, is_word, can_see)
         elif self.config.modality == "text_image":
+            if pixel_values is not None or image_features is not None:
+                raise ValueError("Images were given without `image_index`; pass all that `processor.pad` gives.")
             text = self.interaction(text, [], is_word, None)
         logits = self.classifier(self.dropout(text))  # b n c
         output = HamLearningOutput(logits=logits)
