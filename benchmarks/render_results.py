@@ -12,6 +12,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from knowledge_tables import KNOWLEDGE_TABLES
@@ -304,6 +305,34 @@ def mner_qg_speed() -> str:
 
 
 ARMS_QG = ("text", "whole")
+ARMS_HAM = {"text": "text alone", "encoded": "images encoded before", "whole": "with pixels"}
+
+
+def ham_speed() -> str:
+    """Cost of HamLearning beside the bare encoder, by the number of objects."""
+    rows = []
+    for row in read("ham_learning/speed")["rows"]:
+        cells = [ARMS_HAM[row["arm"]], str(row["objects"] or "-")]
+        for part in ("", "training_"):
+            cells += [f"{row[f'bare_{part}ms']:.1f}", f"{row[f'{part}ms']:.1f}", f"{row[f'{part}ratio']:.2f}"]
+        rows.append(cells)
+    header = ["", "objects", "bare ms", "ms", "ratio", "training: bare ms", "training: ms", "training: ratio"]
+    return table(header, rows)
+
+
+def ham_graph() -> str:
+    """Cost of the relation graphs of a batch."""
+    measured = read("ham_learning/speed")
+    rows = [
+        [
+            f"{measured['batch_size']} images, {row['objects']} objects each",
+            f"{row['graph_ms']:.1f}",
+            *(f"{100 * row[name]:.2f} %" for name in ("graph_share", "graph_training_share")),
+        ]
+        for row in measured["rows"]
+        if "graph_ms" in row
+    ]
+    return table(["relation graphs of a batch", "ms", "share of reading", "share of a training step"], rows)
 
 
 def fresh_clone() -> str:
@@ -333,6 +362,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "mner_qg_grounding": mner_qg_grounding,
     "mner_qg_text": mner_qg_text,
     "mner_qg_speed": mner_qg_speed,
+    "ham_speed": ham_speed,
+    "ham_graph": ham_graph,
     "crf": crf,
     "crf_errors": crf_errors,
     **KNOWLEDGE_TABLES,
@@ -344,7 +375,10 @@ def render(text: str) -> str:
     for name, make in TABLES.items():
         pattern = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         if pattern.search(text):
-            rendered = make()
+            try:
+                rendered = make()
+            except FileNotFoundError as error:  # so a table whose file was lost is stale
+                rendered = f"Not measured yet: `{Path(error.filename).relative_to(ROOT)}`."
             text = pattern.sub(lambda match, body=rendered: f"{match[1]}{body}\n{match[2]}", text)
     return text
 
