@@ -8,6 +8,8 @@ import pytest
 import torch
 import yaml
 from tiny import (
+    tiny_ham_learning,
+    tiny_ham_learning_processor,
     tiny_mmavk,
     tiny_mmavk_processor,
     tiny_mner_qg,
@@ -27,7 +29,7 @@ from hf_mner.layers.quantization import quantize_rows
 TEXT = "Steve Kerr coaches the Warriors in Oakland"
 
 
-@pytest.fixture(params=["scanner, nothing shared", "scanner, one shared layer", "mmavk", "mner_qg"])
+@pytest.fixture(params=["scanner, nothing shared", "scanner, one shared layer", "mmavk", "mner_qg", "ham_learning"])
 def run(tmp_path, request):
     recipe = {"system": request.param.partition(",")[0], "dataset": "twitter2017", "backbone": "tiny", "seed": 3}
     if recipe["system"] == "mmavk":
@@ -35,6 +37,8 @@ def run(tmp_path, request):
         model, processor = tiny_mmavk(), tiny_mmavk_processor()
     elif recipe["system"] == "mner_qg":
         model, processor = tiny_mner_qg(has_feature_pyramid=True), tiny_mner_qg_processor()
+    elif recipe["system"] == "ham_learning":
+        model, processor = tiny_ham_learning(), tiny_ham_learning_processor()
     else:
         shared = 1 if "one" in request.param else None
         model, processor = tiny_scanner("ScannerForMultimodalNer", num_shared_layers=shared), tiny_processor("bert")
@@ -138,6 +142,7 @@ def test_every_number_of_a_card_is_in_a_results_file(run, tmp_path, write_result
 MMAVK = {"system": "mmavk", "fusion": "word_level"}
 SCANNER = {"system": "scanner"}
 MNER_QG = {"system": "mner_qg"}
+HAM_LEARNING = {"system": "ham_learning"}
 MNER_QG_TEXT = {**MNER_QG, "model": {"modality": "text"}}
 CAPTIONER = "ImageCaptioner"
 
@@ -158,12 +163,14 @@ def reads(*parts):
         ({**SCANNER, **reads()}, None, set()),
         (MNER_QG, None, set()),
         (MNER_QG_TEXT, None, set()),
+        (HAM_LEARNING, None, set()),
+        ({**HAM_LEARNING, "model": {"modality": "text"}}, None, set()),
     ],
 )
 def test_a_card_names_the_knowledge_that_its_model_reads(card_of, recipe, keys, named):
     _, body = card_of(recipe)
     post = ast.literal_eval(re.search(r"^recognize\((.*)\)$", body, re.MULTILINE).group(1))
-    sees = recipe.get("fusion") == "prefix" or recipe == MNER_QG
+    sees = recipe.get("fusion") == "prefix" or recipe in (MNER_QG, HAM_LEARNING)
     assert set(post) == {"text", *(["knowledge"] if keys else []), *(["image"] if sees else [])}
     assert set(post.get("knowledge", {})) == (keys or set())
     sources = {"AuxiliaryKnowledge", CAPTIONER, "Encyclopedia"}

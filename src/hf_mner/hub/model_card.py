@@ -31,6 +31,7 @@ PART_SOURCES = {
     "caption": "ImageCaptioner",
     "objects": "ObjectDetector",
 }
+IMAGE_MODELS = ("mner_qg", "ham_learning")  # systems with an image encoder, unless their `modality` is text
 MAY_LACK_VALIDATION = ("folder", "yolo")
 EXAMPLE_TEXTS = {
     "auxiliary": "The man in the suit is a coach of a basketball team.",
@@ -123,8 +124,8 @@ def read_results(path: Path) -> dict[str, Any]:
 
 def knowledge_parts(recipe: dict[str, Any]) -> list[str]:
     """Name the parts of `knowledge` that a recipe's model reads in words."""
-    if recipe["system"] == "mner_qg":
-        return []
+    if recipe["system"] in IMAGE_MODELS:
+        return ["objects"] if recipe["system"] == "ham_learning" and reads_image(recipe) else []
     if recipe["system"] == "mmavk":
         reads_text = recipe.get("fusion", "word_level") in ("word_level", "concat")
         return recipe.get("knowledge_parts", DEFAULT_PARTS["mmavk"]) if reads_text else []
@@ -133,7 +134,7 @@ def knowledge_parts(recipe: dict[str, Any]) -> list[str]:
 
 def reads_image(recipe: dict[str, Any]) -> bool:
     """Tell whether a recipe's model has an image encoder."""
-    if recipe["system"] == "mner_qg":
+    if recipe["system"] in IMAGE_MODELS:
         return recipe.get("model", {}).get("modality", "text_image") == "text_image"
     return recipe.get("fusion") == "prefix"
 
@@ -157,8 +158,9 @@ def example_input(recipe: dict[str, Any], opening: str) -> str:
 
 def knowledge_sentences(recipe: dict[str, Any]) -> str:
     """Say which knowledge the model reads, and which sources find it."""
-    if recipe["system"] == "mner_qg" and reads_image(recipe):
-        return "It reads the image itself, and no knowledge. A post without an image is read as text alone."
+    if recipe["system"] in IMAGE_MODELS and reads_image(recipe):
+        read = "the knowledge's `objects` in it" if knowledge_parts(recipe) else "no knowledge"
+        return f"It reads the image itself, and {read}. A post without an image is read as text alone."
     if reads_image(recipe):
         return "It reads the image itself, and crops of the knowledge's `objects` where an input has them."
     parts = knowledge_parts(recipe)
@@ -201,6 +203,8 @@ def reading_sentence(recipe: dict[str, Any]) -> str:
     if recipe["system"] == "mner_qg":
         style = recipe.get("query_style", "annotation")
         return f"It asks the text one query for each type (`query_style: {style}`) and answers with spans."
+    if recipe["system"] == "ham_learning":
+        return "It tags words with a CRF, after text and image have read each other."
     fusion = recipe["fusion"]
     readings = {"none": "no knowledge is read", "prefix": "the image is read"}
     return f"It tags words with a CRF; {readings.get(fusion, 'the auxiliary text is read')} (`fusion: {fusion}`)."

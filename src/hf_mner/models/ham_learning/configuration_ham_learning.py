@@ -12,7 +12,7 @@ from transformers.models.auto import AutoConfig
 from hf_mner.models.base.configuration_base import MnerConfig, Modality
 
 View = Literal["semantic", "spatial"]
-VIEWS: tuple[str, ...] = get_args(View)
+VIEWS: tuple[View, ...] = get_args(View)
 MIN_IMAGE_SIZE = 32  # pixels, the stride of the map that stands for the whole image
 
 

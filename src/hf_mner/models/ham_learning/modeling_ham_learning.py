@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -297,7 +297,8 @@ class HamLearningForTokenClassification(TaggingModel):
         has_image = image_index >= 0  # b
         index = image_index.clamp(min=0)
         sights, scores = [], []
-        for view in self.image_views.values():
+        view: Any
+        for view in self.image_views.values():  # in the order of `config.views`
             nodes = view(graph)[index]  # b 1+m d'
             seen, score = view.relate(nodes, sentence)
             sights.append(seen)
@@ -430,7 +431,7 @@ class SpatialView(ImageView):
         return self.norm(nodes)
 
 
-VIEW_CLASSES: dict[str, type[ImageView]] = {"semantic": SemanticView, "spatial": SpatialView}
+VIEW_CLASSES: dict[str, Callable[[HamLearningConfig], ImageView]] = {"semantic": SemanticView, "spatial": SpatialView}
 
 
 class Relevance(nn.Module, OwnStart):
