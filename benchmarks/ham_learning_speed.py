@@ -96,9 +96,7 @@ def graphs(batches: Batches) -> Callable[[], None]:
 
     def run() -> None:
         for batch in batches:
-            width, height = batch["image_sizes"].unbind(-1)
-            boxes = batch["object_boxes"] * torch.stack([width, height, width, height], dim=-1).unsqueeze(1)
-            relation_graph(boxes, batch["object_mask"], batch["image_sizes"])
+            relation_graph(batch["object_boxes"], batch["object_mask"], batch["image_sizes"])
 
     return run
 

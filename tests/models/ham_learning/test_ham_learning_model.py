@@ -34,6 +34,7 @@ from hf_mner.models.ham_learning.modeling_ham_learning import (
     Relevance,
     SemanticView,
     SpatialView,
+    in_fractions,
     node_places,
 )
 
@@ -105,10 +106,11 @@ def test_nodes_are_the_image_and_its_objects():
     graph = graph_of(model, batch)
     fine, coarse = feature_maps(model.vision_model, batch["pixel_values"])
     assert (fine.shape[-1], coarse.shape[-1]) == (64 // 16, 64 // 32)
+    boxes = in_fractions(batch["object_boxes"], batch["image_sizes"])
     for image, count in enumerate((3, 2)):
         expected = [model.image_projection(coarse[image].mean((1, 2)))]
         for i in range(count):
-            pooled = pool_regions(fine[image : image + 1], batch["object_boxes"][image, i].view(1, 1, 4))[0, 0]
+            pooled = pool_regions(fine[image : image + 1], boxes[image, i].view(1, 1, 4))[0, 0]
             label = model.label_embedding.weight[batch["object_labels"][image, i]]
             expected.append(model.object_projection(pooled) + model.label_projection(label))
         torch.testing.assert_close(graph.nodes[image, : count + 1], torch.stack(expected), **CLOSE)
@@ -136,10 +138,11 @@ def test_the_spatial_view_starts_with_the_place_of_each_node():
     """`[x, y, h, w, v]`."""
     model, batch = tiny_ham_learning(), batch_of(post(3, 1))
     graph, read = graph_of(model, batch), []
+    boxes = in_fractions(batch["object_boxes"], batch["image_sizes"])
     view = model.image_views["spatial"]
     view.layers[0].register_forward_hook(lambda _, inputs, __: read.append(inputs[0]))
     assert view(graph).shape == (1, 4, 32 + 4)
-    assert torch.equal(read[0], torch.cat([node_places(batch["object_boxes"]), graph.nodes], dim=-1))
+    assert torch.equal(read[0], torch.cat([node_places(boxes), graph.nodes], dim=-1))
 
 
 def test_the_semantic_view_is_a_vit_that_knows_no_place_and_the_spatial_view_knows_it():
@@ -232,15 +235,15 @@ def test_text_and_image_read_what_the_iteration_before_left(num_iterations):
     is_word, can_see = torch.tensor([[1, 1, 1, 1, 0], [1] * 5]).bool(), torch.tensor([[1, 1, 0], [1, 1, 1]]).bool()
     result = module(text, [first, second], is_word, can_see)
     in_turn, early, late = text, first, second
-    for _ in range(num_iterations):
-        fused = module.gate(first, second)
-        text, first, second = (
-            module.text_reads(text, can_see, fused),
-            module.views_read[0](first, is_word, text),
-            module.views_read[1](second, is_word, text),
-        )
+    for left in reversed(range(num_iterations)):
+        before, text = text, module.text_reads(text, can_see, module.gate(first, second))
         in_turn = module.text_reads(in_turn, can_see, module.gate(early, late))
-        early, late = (read(v, is_word, in_turn) for read, v in zip(module.views_read, (early, late), strict=True))
+        if left:
+            first, second = (
+                read(v, is_word, before) for read, v in zip(module.views_read, (first, second), strict=True)
+            )
+            early, late = (read(v, is_word, in_turn) for read, v in zip(module.views_read, (early, late), strict=True))
+    assert len(module.views_read) == (2 if num_iterations > 1 else 0), "nobody reads what the last iteration leaves"
     torch.testing.assert_close(result, text, **CLOSE)
     assert torch.allclose(result, in_turn, atol=1e-3) == (num_iterations == 1), "one after the other is another model"
 

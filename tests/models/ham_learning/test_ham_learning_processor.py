@@ -107,9 +107,9 @@ def test_labels_are_the_tags_of_words():
 # ------------------------------------------------------------------------------------------------ image and objects
 
 
-def test_boxes_are_fractions_of_the_image():
+def test_boxes_are_pixels_of_the_image_as_it_is():
     (row,) = tiny_ham_learning_processor().rows([post([scored("cup", 0.9, (3, 1, 9, 6))], size=(12, 8))])
-    assert row["object_boxes"] == [[3 / 12, 1 / 8, 9 / 12, 6 / 8]]
+    assert row["object_boxes"] == [[3, 1, 9, 6]]
     assert row["image_size"] == [12, 8]
     batch = tiny_ham_learning_processor().pad([row])
     assert batch["image_sizes"].tolist() == [[12, 8]]
@@ -139,7 +139,7 @@ def test_classes_have_numbers_and_unknown_ones_share_one():
 @pytest.mark.parametrize("knowledge", [None, {}, {"objects": None}, {"objects": []}])
 def test_an_image_without_objects_is_one(knowledge):
     (row,) = tiny_ham_learning_processor().rows([post(knowledge=knowledge)])
-    assert (row["object_boxes"], row["object_labels"]) == ([[0, 0, 1, 1]], [0])
+    assert (row["object_boxes"], row["object_labels"]) == ([[0, 0, *row["image_size"]]], [0])
     assert row["shown"] == {}, "no object was shown"
 
 

@@ -186,7 +186,7 @@ class HamLearningForTokenClassification(TaggingModel):
             pixel_values: `k 3 h w`, distinct images.
             image_features: `k c`, in their place what `encode_images` made of the whole images.
             image_sizes: `k 2`, width and height of the images in pixels.
-            object_boxes: `k m 4`, corners as fractions of the image.
+            object_boxes: `k m 4`, corners in pixels of the image as it is.
             object_labels: `k m`, long, numbers of the objects' classes, from 1; 0 = none of `config.object_labels`.
             object_mask: `k m`, 1 for a real object.
             object_features: `k m f`, the detector's features, or what `encode_images` pooled.
@@ -241,7 +241,7 @@ class HamLearningForTokenClassification(TaggingModel):
         if image_sizes is None or object_boxes is None or object_labels is None or object_mask is None:
             raise ValueError("Images were given without their sizes or objects; pass all that `processor.pad` gives.")
         if pixel_values is not None:
-            image_features, pooled = self.encode_images(pixel_values, object_boxes)
+            image_features, pooled = self.encode_images(pixel_values, in_fractions(object_boxes, image_sizes))
             object_features = pooled if object_features is None else object_features
         if image_features is None or object_features is None:
             raise ValueError(
@@ -257,28 +257,26 @@ class HamLearningForTokenClassification(TaggingModel):
         image = self.image_projection(image_features.to(dtype)).unsqueeze(1)  # k 1 d
         objects = self.object_projection(object_features.to(dtype))  # k m d
         objects = objects + self.label_projection(self.label_embedding(object_labels))
-        width, height = image_sizes.unbind(-1)
-        in_pixels = object_boxes * torch.stack([width, height, width, height], dim=-1).unsqueeze(1)
         return ImageGraph(
             nodes=torch.cat([image, objects], dim=1),
             mask=nn.functional.pad(object_mask.bool(), (1, 0), value=True),
-            places=node_places(object_boxes).to(dtype),
-            relations=relation_graph(in_pixels, object_mask, image_sizes),
+            places=node_places(in_fractions(object_boxes, image_sizes)).to(dtype),
+            relations=relation_graph(object_boxes, object_mask, image_sizes),
         )
 
-    def encode_images(self, pixel_values: Tensor, object_boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_images(self, pixel_values: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Run the image encoder.
 
         Args:
             pixel_values: `k 3 h w`.
-            object_boxes: `k m 4`.
+            boxes: `k m 4`, corners as fractions of the image.
 
         Returns:
             The mean of the last map (`k c`), and the mean of the finer map over each box (`k m f`).
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.is_vision_frozen):
             fine, coarse = feature_maps(self.vision_model, pixel_values.to(self.vision_model.dtype))
-            return coarse.mean((2, 3)), pool_regions(fine, object_boxes)
+            return coarse.mean((2, 3)), pool_regions(fine, boxes)
 
     def look(
         self, graph: ImageGraph, sentence: Tensor, image_index: Tensor
@@ -324,9 +322,8 @@ class HamLearningForTokenClassification(TaggingModel):
         for start in range(0, len(missing), batch_size):
             chosen = missing[start : start + batch_size]
             batch = processor.pad_images([first[key] for key in chosen])
-            features, pooled = self.encode_images(
-                batch["pixel_values"].to(self.device), batch["object_boxes"].to(self.device)
-            )
+            boxes = in_fractions(batch["object_boxes"], batch["image_sizes"]).to(self.device)
+            features, pooled = self.encode_images(batch["pixel_values"].to(self.device), boxes)
             for position, key in enumerate(chosen):
                 count = len(first[key]["object_boxes"])
                 # One tensor, so that the cache counts its bytes; `pad` cuts it up again.
@@ -466,7 +463,9 @@ class InterModality(nn.Module):
         self.num_iterations = config.num_iterations
         self.gate = FusionGate(width) if len(config.views) > 1 else None
         self.text_reads = TransformerLayer(width, heads, dropout)  # Eq. 15
-        self.views_read = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in config.views)
+        # What the views read in the last iteration is read by nobody, so it is left out; of one iteration, all of it.
+        readers = config.views if config.num_iterations > 1 else []
+        self.views_read = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in readers)
 
     def forward(self, text: Tensor, sights: Sequence[Tensor], is_word: Tensor, can_see: Tensor | None) -> Tensor:
         """Return the final `H`.
@@ -477,14 +476,14 @@ class InterModality(nn.Module):
             is_word: `b n`.
             can_see: `b m`, whether there is an object; `None` without any image.
         """
-        sights = list(sights) or [text.new_zeros(len(text), 1, text.shape[-1]) for _ in self.views_read]
+        sights = list(sights) or [text.new_zeros(len(text), 1, text.shape[-1])] * (1 if self.gate is None else 2)
         if can_see is None:
             can_see = torch.zeros(len(text), 1, dtype=torch.bool, device=text.device)
-        for _ in range(self.num_iterations):
-            fused = sights[0] if self.gate is None else self.gate(*sights)
-            news = self.text_reads(text, can_see, fused)
-            sights = [read(sight, is_word, text) for read, sight in zip(self.views_read, sights, strict=True)]
-            text = news
+        for iteration in range(1, self.num_iterations + 1):
+            before, fused = text, sights[0] if self.gate is None else self.gate(*sights)
+            text = self.text_reads(before, can_see, fused)
+            if iteration < self.num_iterations:
+                sights = [read(sight, is_word, before) for read, sight in zip(self.views_read, sights, strict=True)]
         return text
 
 
@@ -501,6 +500,11 @@ class FusionGate(nn.Module):
         """Fuse two views, `b m d` each."""
         share = self.output((self.semantic(semantic) + self.spatial(spatial)).sigmoid())
         return share * semantic + (1 - share) * spatial
+
+
+def in_fractions(boxes: Tensor, image_sizes: Tensor) -> Tensor:
+    """Divide corners in pixels (`k m 4`) by width and height of their image (`k 2`)."""
+    return boxes / image_sizes.repeat(1, 2).unsqueeze(1)
 
 
 def node_places(boxes: Tensor) -> Tensor:

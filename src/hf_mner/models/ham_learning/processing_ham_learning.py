@@ -30,7 +30,6 @@ from hf_mner.models.base.tagging import TaggingProcessor
 from .configuration_ham_learning import HamLearningConfig, check_image_side
 
 DERIVED = ("frame", "label_numbers")  # what follows from the other arguments
-WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)
 UNKNOWN_LABEL = 0
 
 
@@ -144,7 +143,7 @@ class HamLearningProcessor(TaggingProcessor):
 
         Returns:
             Rows with the model's text fields, unpadded, `image` (not yet decoded), `image_size` in pixels,
-            `object_boxes` (fractions), `object_labels` and `object_features`, `origin`, and `shown`: the objects.
+            `object_boxes` (pixels), `object_labels` and `object_features`, `origin`, and `shown`: the objects.
 
         Raises:
             ValueError: for an example without words, entities that overlap or do not fit, an unknown type, a box that
@@ -191,12 +190,11 @@ class HamLearningProcessor(TaggingProcessor):
             check_box(item["box"], size, f"Example {example.get('id')!r}, object {item['label']!r}")
             for item in objects
         ]
-        fractions = [[number / side for number, side in zip(box, size * 2, strict=True)] for box in boxes]
         shown = {"objects": [{key: value for key, value in item.items() if key != "feature"} for item in objects]}
         return {
             "image": image,
             "image_size": size,
-            "object_boxes": fractions or [list(WHOLE_IMAGE)],
+            "object_boxes": boxes or [[0.0, 0.0, *map(float, size)]],
             "object_labels": [self.label_numbers.get(item["label"], UNKNOWN_LABEL) for item in objects]
             or [UNKNOWN_LABEL],
             "object_features": self.given_features(example, objects),
@@ -265,7 +263,7 @@ class HamLearningProcessor(TaggingProcessor):
         return batch
 
     def pixel_values(self, row: Row) -> torch.Tensor:
-        """Decode a row's image and scale it to a square: `3 h w`, normalised. Fractions of boxes stay as they are."""
+        """Decode a row's image and scale it to a square: `3 h w`, normalised."""
         image = load_rgb_image(row["image"])
         if list(image.size) != row["image_size"]:
             raise ValueError(
@@ -280,7 +278,9 @@ class HamLearningProcessor(TaggingProcessor):
         key = image_key(row["image"])
         if key is None:
             return None
-        return key, tuple(map(tuple, row["object_boxes"])), tuple(row["object_labels"])
+        given = row["object_features"]
+        features = None if given is None else hash(given.numpy().tobytes())
+        return key, tuple(map(tuple, row["object_boxes"])), tuple(row["object_labels"]), features
 
 
 __all__ = ["HamLearningProcessor"]
