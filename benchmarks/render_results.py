@@ -245,7 +245,13 @@ def mmavk_speed() -> str:
     )
 
 
-PLANTED = {"joint": "MNER-QG", "text": "MNER-QG-Text"}
+PLANTED = {
+    "joint": "MNER-QG",
+    "no-grounding": "without QG loss",
+    "no-existence": "without ED loss",
+    "neither": "without both",
+    "text": "MNER-QG-Text",
+}
 
 
 def mner_qg_planted() -> str:
