@@ -314,6 +314,39 @@ ARMS_QG = ("text", "whole")
 ARMS_HAM = {"text": "text alone", "encoded": "images encoded before", "whole": "with pixels"}
 
 
+HAM_ARMS = {
+    "symbol/whole": "symbols decide: HamLearning",
+    "symbol/text": "symbols decide: text alone",
+    "relation/whole": "relations decide: HamLearning",
+    "relation/no-rgcn": "relations decide: without R-GCN",
+    "relation/no-vit": "relations decide: without ViT",
+}
+
+
+def ham_planted() -> str:
+    """HamLearning on the two planted sets."""
+    rows = []
+    for name, label in HAM_ARMS.items():
+        rows.append([label, *percents(read(f"ham_learning/{name}")["entities"])])
+    return table(["planted sets, test", "precision", "recall", "F1"], rows)
+
+
+def ham_relevance() -> str:
+    """Does the relevance tell informative pictures from others?"""
+    views = read("ham_learning/relevance")["views"]
+    rows = [
+        [view, f"{found['auc']:.3f}", f"{found['mean_informative']:.3f}", f"{found['mean_uninformative']:.3f}"]
+        for view, found in views.items()
+    ]
+    return table(["view", "AUC of M", "mean M, key symbol in the picture", "mean M, none"], rows)
+
+
+def ham_text() -> str:
+    """HamLearning without images on Twitter-2017."""
+    rows = [entity_row("ham_learning/twitter2017-text", "HamLearning, text alone, recipe as it is")]
+    return table(["Twitter-2017, test", "precision", "recall", "F1", "seen F1", "unseen F1"], rows)
+
+
 def ham_speed() -> str:
     """Cost of HamLearning beside the bare encoder, by the number of objects."""
     rows = []
@@ -368,6 +401,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "mner_qg_grounding": mner_qg_grounding,
     "mner_qg_text": mner_qg_text,
     "mner_qg_speed": mner_qg_speed,
+    "ham_planted": ham_planted,
+    "ham_relevance": ham_relevance,
+    "ham_text": ham_text,
     "ham_speed": ham_speed,
     "ham_graph": ham_graph,
     "crf": crf,
