@@ -24,7 +24,7 @@ from transformers import (
 from hf_mner.data.labels import bio_labels
 from hf_mner.models.base.vision import select_feature_maps
 from hf_mner.models.ham_learning.configuration_ham_learning import HamLearningConfig
-from hf_mner.models.ham_learning.modeling_ham_learning import STRIDES, HamLearningForTokenClassification
+from hf_mner.models.ham_learning.modeling_ham_learning import HamLearningForTokenClassification
 from hf_mner.models.ham_learning.processing_ham_learning import HamLearningProcessor
 from hf_mner.models.mmavk.configuration_mmavk import MmavkConfig
 from hf_mner.models.mmavk.modeling_mmavk import MmavkForTokenClassification
@@ -214,7 +214,7 @@ def tiny_ham_learning_config(kind: str = "bert", **kwargs: Any) -> HamLearningCo
     tags = bio_labels(kwargs.pop("types", TYPES))
     fields = {"id2label": dict(enumerate(tags)), "label2id": {name: i for i, name in enumerate(tags)}}
     is_text = kwargs.get("modality") == "text"
-    vision = None if is_text else select_feature_maps(tiny_resnet_config(), STRIDES)
+    vision = None if is_text else select_feature_maps(tiny_resnet_config(), HamLearningForTokenClassification.strides)
     shape = {"num_attention_heads": 2, "num_semantic_layers": 2, "num_iterations": 2, "label_embedding_size": 8}
     kwargs = {**shape, "image_size": 64, "object_labels": OBJECT_LABELS, **kwargs}
     text_config = tiny_encoder_config(kind, len(tiny_tokenizer(kind)))

@@ -302,7 +302,7 @@ def test_one_batch_can_be_overfitted(system, head):
     batch = training_batch(system, head)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     first = model(**batch).loss.item()
-    for _ in range(400):
+    for _ in range(600):
         optimizer.zero_grad()
         loss = model(**batch).loss
         loss.backward()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
@@ -19,20 +18,17 @@ from hf_mner.layers.relations import relation_graph
 from hf_mner.layers.rgcn import GatedRelationalConvolution
 from hf_mner.layers.starts import OwnStart, Projection
 from hf_mner.layers.transformer import TransformerLayer
-from hf_mner.models.base.backbones import hidden_size, load_text_encoder, text_encoder
+from hf_mner.models.base.backbones import hidden_size, text_encoder
+from hf_mner.models.base.image_model import ImageModel
 from hf_mner.models.base.modeling_base import EncodingCache
+from hf_mner.models.base.processing_base import Row
 from hf_mner.models.base.tagging import TaggingModel, check_tags
 from hf_mner.models.base.vision import (
-    feature_channels,
-    feature_map_model,
     feature_maps,
-    load_feature_map_model,
-    select_feature_maps,
 )
 
 from .configuration_ham_learning import HamLearningConfig
 
-STRIDES = (16, 32)  # of the maps that objects are pooled from, and that stands for the whole image
 PLACE = 4  # x, y, h, w
 WHOLE_IMAGE = (0.5, 0.5, 1.0, 1.0)  # its place
 
@@ -57,7 +53,7 @@ class HamLearningOutput(ModelOutput):
     relevance: Tensor | None = None
 
 
-class HamLearningForTokenClassification(TaggingModel):
+class HamLearningForTokenClassification(TaggingModel, ImageModel):
     """Intra-modality learning of text and image, relevance measuring, inter-modality learning, and a CRF.
 
     Departures, and choices that the paper leaves open:
@@ -74,6 +70,7 @@ class HamLearningForTokenClassification(TaggingModel):
     """
 
     config_class = HamLearningConfig
+    strides = (16, 32)  # of the maps that objects are pooled from, and that stands for the whole image
     base_model_prefix = "ham_learning"
 
     def __init__(self, config: HamLearningConfig):
@@ -86,7 +83,6 @@ class HamLearningForTokenClassification(TaggingModel):
             TransformerLayer(width, heads, dropout) for _ in range(config.num_text_layers)
         )
         if config.modality == "text_image":
-            self.input_modalities = ("text", "image")
             self.build_vision()
             self.image_views = nn.ModuleDict({view: VIEW_CLASSES[view](config) for view in config.views})
             self.interaction = InterModality(config)
@@ -99,65 +95,11 @@ class HamLearningForTokenClassification(TaggingModel):
     def build_vision(self) -> None:
         """Build the image encoder and what makes v_[IMG] and v_i of its maps."""
         config, width = self.config, hidden_size(self.config)
-        if config.vision_config is None:
-            raise ValueError(
-                "`modality='text_image'` needs an image encoder; pass `vision=`, for example"
-                " `from_backbones('bert-base-uncased', 'microsoft/resnet-152', ...)`, or `modality='text'`."
-            )
-        self.vision_model = feature_map_model(config.vision_config)
-        fine, coarse = feature_channels(self.vision_model)
+        fine, coarse = self.build_vision_model()
         self.image_projection = Projection(coarse, width)  # Eq. 2
         self.object_projection = Projection(config.object_feature_size or fine, width)  # Eq. 3
         self.label_embedding = nn.Embedding(1 + len(config.object_labels), config.label_embedding_size)  # E^v
         self.label_projection = Projection(config.label_embedding_size, width, bias=False)  # W_e
-
-    @classmethod
-    def from_backbones(
-        cls,
-        text: str,
-        vision: str | PreTrainedConfig | None = None,
-        *,
-        vocab_size: int | None = None,
-        text_kwargs: Mapping[str, Any] | None = None,
-        **config_kwargs: Any,
-    ) -> HamLearningForTokenClassification:
-        """Build a model from pretrained encoders; all else starts at random.
-
-        Args:
-            text: Hub name or folder of a text encoder; names of `PACKAGED_BACKBONES` work without the Hub.
-            vision: Hub name or folder of an image encoder with feature maps, or the configuration of one that starts
-                at random; `modality="text"` takes none.
-            vocab_size: rows of the embedding table; `None` = as the encoder has them.
-            text_kwargs: fields of the text encoder's configuration to replace.
-            config_kwargs: fields of `HamLearningConfig`; `id2label` are the BIO tags
-                (`hf_mner.data.bio_labels(types)`).
-
-        Raises:
-            ValueError: if `vision` is missing, or given for text alone.
-        """
-        if vision is not None and config_kwargs.get("modality", HamLearningConfig.modality) == "text":
-            raise ValueError(f"`vision={vision!r}` is not read with `modality='text'`; leave it out.")
-        source = load_text_encoder(text, vocab_size, **(text_kwargs or {}))
-        images = load_feature_map_model(vision, STRIDES) if isinstance(vision, str) else None
-        vision_config = images.config if images is not None else vision and select_feature_maps(vision, STRIDES)
-        model = cls(cls.new_config(text_config=source.config, vision_config=vision_config, **config_kwargs))
-        model.text_model.load_state_dict(source.state_dict())
-        if images is not None:
-            model.vision_model.load_state_dict(images.state_dict())
-        return model
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, OwnStart):
-            module.draw_weights()
-
-    def train(self, mode: bool = True) -> HamLearningForTokenClassification:
-        """Switch to training or evaluation; a frozen image encoder stays in evaluation."""
-        super().train(mode)
-        if self.config.is_vision_frozen and hasattr(self, "vision_model"):
-            self.vision_model.requires_grad_(False).eval()  # loading a checkpoint makes every parameter trainable
-        return self
 
     # ----------------------------------------------------------------------------------------------- forward
 
@@ -315,30 +257,28 @@ class HamLearningForTokenClassification(TaggingModel):
         if "image" not in self.input_modalities:
             return rows
         processor.check_model(self.config)
-        keys = [processor.image_key(row) for row in rows]
-        first = {key: row for key, row in zip(keys, rows, strict=True) if key is not None}
-        known = {key: cache[key] for key in first if key in cache}
-        missing = [key for key in first if key not in known]
-        for start in range(0, len(missing), batch_size):
-            chosen = missing[start : start + batch_size]
-            batch = processor.pad_images([first[key] for key in chosen])
-            boxes = in_fractions(batch["object_boxes"], batch["image_sizes"]).to(self.device)
-            features, pooled = self.encode_images(batch["pixel_values"].to(self.device), boxes)
-            for position, key in enumerate(chosen):
-                count = len(first[key]["object_boxes"])
-                # One tensor, so that the cache counts its bytes; `pad` cuts it up again.
-                flat = torch.cat([features[position], pooled[position, :count].flatten()]).cpu()
-                known[key] = cache[key] = flat
-        width = feature_channels(self.vision_model)[1]
+        width = self.image_projection.in_features
         encoded = []
-        for row, key in zip(rows, keys, strict=True):
-            if key is not None:
-                given = {"image_features": known[key][:width]}
-                if row.get("object_features") is None:
-                    given["object_features"] = known[key][width:].view(len(row["object_boxes"]), -1)
-                row = {**row, **given}
-            encoded.append(row)
+        for row, flat in zip(rows, self.encode_distinct_images(rows, processor, batch_size, cache), strict=True):
+            if flat is None:
+                encoded.append(row)
+                continue
+            given = {"image_features": flat[:width]}
+            if row["object_features"] is None:
+                given["object_features"] = flat[width:].view(len(row["object_boxes"]), -1)
+            encoded.append({**row, **given})
         return encoded
+
+    def encode_image_rows(self, rows: Sequence[Row], processor: Any) -> list[Tensor]:
+        """Encode the images of some rows: the whole image, then its objects, in one vector for each."""
+        batch = processor.pad_images(rows)
+        boxes = in_fractions(batch["object_boxes"], batch["image_sizes"]).to(self.device)
+        features, pooled = self.encode_images(batch["pixel_values"].to(self.device), boxes)
+        counts = [len(row["object_boxes"]) for row in rows]
+        return [
+            torch.cat([image, objects[:count].flatten()]).cpu()
+            for image, objects, count in zip(features, pooled, counts, strict=True)
+        ]
 
 
 @dataclass

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedConfig
 from transformers.utils import ModelOutput
 
 from hf_mner.layers.anchors import AnchorGrid, anchor_grid
@@ -20,16 +19,15 @@ from hf_mner.layers.losses import IGNORE_INDEX, classification_loss
 from hf_mner.layers.pooling import gather_tokens
 from hf_mner.layers.pyramid import FeaturePyramid, MapProjection
 from hf_mner.layers.spans import decode_spans, span_targets
-from hf_mner.layers.starts import OwnStart, Projection
-from hf_mner.models.base.backbones import hidden_size, load_text_encoder, text_encoder
-from hf_mner.models.base.modeling_base import EncodingCache, MnerPreTrainedModel
+from hf_mner.layers.starts import Projection
+from hf_mner.models.base.backbones import hidden_size, text_encoder
+from hf_mner.models.base.image_model import ImageModel
+from hf_mner.models.base.modeling_base import EncodingCache
+from hf_mner.models.base.processing_base import Row
 from hf_mner.models.base.vision import (
     STRIDES,
     feature_channels,
-    feature_map_model,
     feature_maps,
-    load_feature_map_model,
-    select_feature_maps,
 )
 
 from .configuration_mner_qg import MnerQgConfig
@@ -63,7 +61,7 @@ class MnerQgOutput(ModelOutput):
     match_logits: Tensor | None = None
 
 
-class MnerQgPreTrainedModel(MnerPreTrainedModel):
+class MnerQgPreTrainedModel(ImageModel):
     """What the joint model and its grounding alone share: the encoders, the query's summary and the grounding."""
 
     config_class = MnerQgConfig
@@ -81,75 +79,18 @@ class MnerQgPreTrainedModel(MnerPreTrainedModel):
 
     def build_vision(self) -> None:
         """Build the image encoder, the maps' projections and, where it is trained, the grounding."""
-        config = self.config
-        if config.vision_config is None:
-            raise ValueError(
-                "`modality='text_image'` needs an image encoder; pass `vision=`, for example"
-                " `from_backbones('bert-base-cased', 'microsoft/resnet-50', ...)`, or `modality='text'`."
-            )
-        self.vision_model = feature_map_model(config.vision_config)
-        channels = feature_channels(self.vision_model)
-        if len(channels) != len(STRIDES):
-            raise ValueError(
-                f"`vision_config` gives {len(channels)} feature maps, expected those of strides"
-                f" {', '.join(map(str, STRIDES))}; choose them with `select_feature_maps(vision_config)` of"
-                " `hf_mner.models.base.vision`."
-            )
+        config, channels = self.config, self.build_vision_model()
         if config.has_feature_pyramid:
             self.pyramid = FeaturePyramid(channels, config.hidden_size)
             channels = [config.hidden_size] * len(channels)
         self.map_projections = nn.ModuleList(MapProjection(width, config.hidden_size) for width in channels)
-        self.input_modalities = ("text", "image")
         if config.has_grounding:
             self.query_pooling = AttentionPooling(config.hidden_size)
             self.grounding = GroundingHead(config.hidden_size, len(channels), config.has_coordinates)
 
-    @classmethod
-    def from_backbones(
-        cls,
-        text: str,
-        vision: str | PreTrainedConfig | None = None,
-        *,
-        vocab_size: int | None = None,
-        text_kwargs: Mapping[str, Any] | None = None,
-        **config_kwargs: Any,
-    ) -> Any:
-        """Build a model from pretrained encoders; all else starts at random.
-
-        Args:
-            text: Hub name or folder of a text encoder; names of `PACKAGED_BACKBONES` work without the Hub.
-            vision: Hub name or folder of an image encoder with feature maps, or the configuration of one that starts
-                at random; `modality="text"` takes none.
-            vocab_size: rows of the embedding table; `None` = as the encoder has them.
-            text_kwargs: fields of the text encoder's configuration to replace, for example `num_hidden_layers=2`.
-            config_kwargs: fields of `MnerQgConfig`; `id2label` are the entity types.
-
-        Raises:
-            ValueError: if `vision` is missing, or given for text alone.
-        """
-        modality = config_kwargs.get("modality", MnerQgConfig.modality)
-        if vision is not None and modality == "text":
-            raise ValueError(f"`vision={vision!r}` is not read with `modality='text'`; leave it out.")
-        source = load_text_encoder(text, vocab_size, **(text_kwargs or {}))
-        images = load_feature_map_model(vision) if isinstance(vision, str) else None
-        vision_config = images.config if images is not None else vision and select_feature_maps(vision)
-        model = cls(cls.new_config(text_config=source.config, vision_config=vision_config, **config_kwargs))
-        model.text_model.load_state_dict(source.state_dict())
-        if images is not None:
-            model.vision_model.load_state_dict(images.state_dict())
-        return model
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, OwnStart):
-            module.draw_weights()
-
     def train(self, mode: bool = True) -> Any:
         """Switch to training or evaluation; frozen encoders stay in evaluation."""
         super().train(mode)
-        if self.config.is_vision_frozen and hasattr(self, "vision_model"):
-            self.vision_model.requires_grad_(False).eval()  # loading a checkpoint makes every parameter trainable
         if self.config.is_text_frozen:
             self.text_model.requires_grad_(False).eval()
         return self
@@ -222,23 +163,17 @@ class MnerQgPreTrainedModel(MnerPreTrainedModel):
                 f"The processor has `image_size={processor.image_size}` and the model {self.config.image_size}; give"
                 " both the same."
             )
-        keys = [processor.image_key(row) for row in rows]
-        first = {key: row for key, row in zip(keys, rows, strict=True) if key is not None}
-        known = {key: cache[key] for key in first if key in cache}
-        missing = [key for key in first if key not in known]
-        for start in range(0, len(missing), batch_size):
-            chosen = missing[start : start + batch_size]
-            pixels = torch.stack([processor.pixel_values(first[key]) for key in chosen]).to(self.device)
-            maps = [features.cpu() for features in self.encode_images(pixels)]
-            for position, key in enumerate(chosen):
-                # One tensor, so that the cache counts its bytes; `pad` cuts it up again.
-                flat = torch.cat([features[position].flatten() for features in maps])
-                known[key] = cache[key] = flat
         shapes = self.map_shapes()
+        encoded = self.encode_distinct_images(rows, processor, batch_size, cache)
         return [
-            row if key is None else {**row, "feature_maps": split_maps(known[key], shapes)}
-            for row, key in zip(rows, keys, strict=True)
+            row if flat is None else {**row, "feature_maps": split_maps(flat, shapes)}
+            for row, flat in zip(rows, encoded, strict=True)
         ]
+
+    def encode_image_rows(self, rows: Sequence[Row], processor: Any) -> list[Tensor]:
+        """Encode the images of some rows: all maps of an image in one vector, which `split_maps` cuts up."""
+        pixels = torch.stack([processor.pixel_values(row) for row in rows]).to(self.device)
+        return list(torch.cat([features.flatten(1) for features in self.encode_images(pixels)], dim=1).cpu())
 
     def map_shapes(self) -> list[tuple[int, int, int]]:
         """Return channels, height and width of the image encoder's maps."""
