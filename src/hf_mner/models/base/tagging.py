@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hf_mner.data.alignment import read_windows
+from hf_mner.data.alignment import WordWindow, read_windows, subwords_of_words, window_words
 from hf_mner.data.labels import decode_bio, split_tag
 from hf_mner.data.schema import MnerExample
 from hf_mner.layers.crf import LinearChainCrf, TagConstraints, bio_constraints
 from hf_mner.layers.losses import IGNORE_INDEX
 
 from .modeling_base import MnerPreTrainedModel
-from .processing_base import MnerProcessor, Row
+from .processing_base import MnerProcessor, Row, check_tokens, example_tags, known_class
 
 
 class TaggingModel(MnerPreTrainedModel):
@@ -66,7 +66,34 @@ class TaggingModel(MnerPreTrainedModel):
 
 
 class TaggingProcessor(MnerProcessor):
-    """A processor that reads entities from tags: rows hold `origin` and `shown`, outputs `tags` and their scores."""
+    """A processor that reads entities from tags: rows hold `origin` and `shown`, outputs `tags` and their scores.
+
+    It has the tokenizer's `frame` (see `special_token_frame`) and a `max_length`.
+    """
+
+    def windows(
+        self, examples: Sequence[MnerExample], label2id: Mapping[str, int] | None
+    ) -> Iterator[tuple[int, WordWindow, Row]]:
+        """Cut texts into windows of whole words that fit the encoder.
+
+        Yields:
+            The position of the example, the window, and the fields that every tagging row has: `origin` (the position,
+            first word, word after the last) and, with `label2id`, `labels`, the tag of each word.
+
+        Raises:
+            ValueError: for an example without words, entities that overlap or do not fit, or an unknown type.
+        """
+        check_tokens(examples)
+        words = subwords_of_words(self.tokenizer, [example["tokens"] for example in examples])
+        for position, (example, subwords) in enumerate(zip(examples, words, strict=True)):
+            labels = None
+            if label2id is not None:
+                labels = [known_class(tag, example, label2id) for tag in example_tags(example)]
+            for window in window_words(subwords, self.frame, self.max_length):
+                fields: Row = {"origin": (position, window.first_word, window.end_word)}
+                if labels is not None:
+                    fields["labels"] = labels[window.first_word : window.end_word]
+                yield position, window, fields
 
     def post_process_entities(
         self,

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
-from hf_mner.data.alignment import WordWindow, special_token_frame, subwords_of_words, window_words
+from hf_mner.data.alignment import WordWindow, special_token_frame
 from hf_mner.data.boxes import check_box
 from hf_mner.data.images import image_key, load_rgb_image
 from hf_mner.data.pixels import normalized_pixels
@@ -20,10 +20,7 @@ from hf_mner.models.base.processing_base import (
     Row,
     check_lengths,
     check_tokenizer,
-    check_tokens,
     distinct,
-    example_tags,
-    known_class,
 )
 from hf_mner.models.base.tagging import TaggingProcessor
 
@@ -150,21 +147,9 @@ class HamLearningProcessor(TaggingProcessor):
                 leaves its image, or an object without a feature where one is needed.
         """
         self.check_stage(stage)
-        check_tokens(examples)
-        words = subwords_of_words(self.tokenizer, [example["tokens"] for example in examples])
-        rows = []
-        for position, (example, subwords) in enumerate(zip(examples, words, strict=True)):
-            seen = self.image_fields(example)
-            labels = None
-            if label2id is not None:
-                labels = [known_class(tag, example, label2id) for tag in example_tags(example)]
-            for window in window_words(subwords, self.frame, self.max_length):
-                row = {**self.word_fields(window), **seen}
-                row["origin"] = (position, window.first_word, window.end_word)
-                if labels is not None:
-                    row["labels"] = labels[window.first_word : window.end_word]
-                rows.append(row)
-        return rows
+        windows = list(self.windows(examples, label2id))
+        seen = [self.image_fields(example) for example in examples]
+        return [{**self.word_fields(window), **seen[position], **fields} for position, window, fields in windows]
 
     def word_fields(self, window: WordWindow) -> Row:
         """Return a window's tokens and the word that each belongs to."""

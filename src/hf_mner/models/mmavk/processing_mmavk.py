@@ -17,9 +17,7 @@ from hf_mner.data.alignment import (
     flat,
     special_token_frame,
     special_token_joint,
-    subwords_of_words,
     tokenize_once,
-    window_words,
 )
 from hf_mner.data.images import image_key, load_rgb_image
 from hf_mner.data.schema import MnerExample
@@ -28,10 +26,7 @@ from hf_mner.models.base.processing_base import (
     check_knowledge_parts,
     check_lengths,
     check_tokenizer,
-    check_tokens,
     distinct,
-    example_tags,
-    known_class,
 )
 from hf_mner.models.base.tagging import TaggingProcessor
 
@@ -166,23 +161,14 @@ class MmavkProcessor(TaggingProcessor):
             ValueError: for an example without words, entities that overlap or do not fit, or an unknown type.
         """
         self.check_stage(stage)
-        check_tokens(examples)
-        words = subwords_of_words(self.tokenizer, [example["tokens"] for example in examples])
+        windows = list(self.windows(examples, label2id))
         texts = [self.knowledge_text(example) for example in examples]
         fitted = self.fit_knowledge(texts)
-        rows = []
-        for position, (example, subwords, text) in enumerate(zip(examples, words, texts, strict=True)):
-            labels = None
-            if label2id is not None:
-                labels = [known_class(tag, example, label2id) for tag in example_tags(example)]
-            beside = self.beside(example, fitted[text])
-            for window in window_words(subwords, self.frame, self.max_length):
-                row = {**self.word_fields(window, beside), **beside}
-                row["origin"] = (position, window.first_word, window.end_word)
-                if labels is not None:
-                    row["labels"] = labels[window.first_word : window.end_word]
-                rows.append(row)
-        return rows
+        beside = [self.beside(example, fitted[text]) for example, text in zip(examples, texts, strict=True)]
+        return [
+            {**self.word_fields(window, beside[position]), **beside[position], **fields}
+            for position, window, fields in windows
+        ]
 
     def knowledge_text(self, example: MnerExample) -> str:
         """Return an example's auxiliary text, empty where it has none or the fusion reads none."""
