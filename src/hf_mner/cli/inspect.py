@@ -76,6 +76,7 @@ def graph(
     right. Each pair of objects has one arrow, from the better-scored one. The image is a node too and includes all
     objects; its edges are counted, not drawn.
     """
+    from hf_mner.knowledge.detections import best_objects
     from hf_mner.layers.relations import RELATIONS
     from hf_mner.visualization.relation_graph import draw_relation_graph
 
@@ -86,7 +87,7 @@ def graph(
         picture, found = read_detections(image, objects, name, max_objects)
     else:
         picture, found = read_example(pick_example(read_examples(str(examples), data_dir, joined=joined), name))
-    kept = sorted(found, key=lambda item: -(item.get("score") or 0))[:max_objects]
+    kept = best_objects(found, max_objects)
     labels = [[RELATIONS[index] for index in row] for row in build_graph(kept, picture.size)]
     drawing = draw_relation_graph(picture, kept, [row[1:] for row in labels[1:]])
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -34,8 +34,8 @@ class EntityAnnotation(TypedDict):
 class ObjectKnowledge(TypedDict):
     """A detected object: detector label and score, box in pixels, caption of the region, similarity to the text.
 
-    `feature` (optional) is the detector's vector of the region. It lives in memory only: it is no column of
-    `mner_features`, and `complete_knowledge` drops it.
+    `feature` (optional) is the detector's vector of the region, an array or list of numbers. It lives in memory only:
+    it is no column of `mner_features`, and `complete_knowledge` drops it.
     """
 
     label: str
@@ -43,7 +43,7 @@ class ObjectKnowledge(TypedDict):
     box: Box
     caption: str | None
     similarity: float | None
-    feature: NotRequired[list[float]]
+    feature: NotRequired[Any]
 
 
 class EncyclopediaEntry(TypedDict):
@@ -162,9 +162,10 @@ def _check_object_details(item: Mapping[str, Any]) -> None:
             raise ValueError(f"Object {item['label']!r}: `{name}` is {value!r}; expected a number or None.")
     if not isinstance(item.get("caption"), str | None):
         raise ValueError(f"Object {item['label']!r}: `caption` is {item['caption']!r}; expected a text or None.")
-    if not isinstance(item.get("feature"), list | tuple | None):
-        kind = type(item["feature"]).__name__
-        raise ValueError(f"Object {item['label']!r}: `feature` is a {kind}; expected a list of numbers, or nothing.")
+    feature = item.get("feature")
+    if feature is not None and (not hasattr(feature, "__len__") or isinstance(feature, str | bytes | Mapping)):
+        kind = type(feature).__name__
+        raise ValueError(f"Object {item['label']!r}: `feature` is a {kind}; expected an array of numbers, or nothing.")
 
 
 def check_similarity(similarity: Any) -> None:

@@ -31,6 +31,7 @@ PART_SOURCES = {
     "caption": "ImageCaptioner",
     "objects": "ObjectDetector",
 }
+SYSTEM_NAMES = {"scanner": "SCANNER", "mmavk": "MMAVK", "mner_qg": "MNER-QG", "ham_learning": "HamLearning"}
 IMAGE_MODELS = ("mner_qg", "ham_learning")  # systems with an image encoder, unless their `modality` is text
 MAY_LACK_VALIDATION = ("folder", "yolo")
 EXAMPLE_TEXTS = {
@@ -76,7 +77,7 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
     values = {
         "front_matter": data.to_yaml(),
         "name": checkpoint.name,
-        "system": recipe["system"].upper().replace("_", "-"),
+        "system": SYSTEM_NAMES[recipe["system"]],
         "model": "" if is_default else f', model="{checkpoint.name}"',
         "backbone": recipe["backbone"] + image_encoder_clause(recipe),
         "seed": recipe["seed"],
@@ -160,7 +161,8 @@ def knowledge_sentences(recipe: dict[str, Any]) -> str:
     """Say which knowledge the model reads, and which sources find it."""
     if recipe["system"] in IMAGE_MODELS and reads_image(recipe):
         read = "the knowledge's `objects` in it" if knowledge_parts(recipe) else "no knowledge"
-        return f"It reads the image itself, and {read}. A post without an image is read as text alone."
+        objects = " Give it the objects of the detector that it was trained with." if knowledge_parts(recipe) else ""
+        return f"It reads the image itself, and {read}.{objects} A post without an image is read as text alone."
     if reads_image(recipe):
         return "It reads the image itself, and crops of the knowledge's `objects` where an input has them."
     parts = knowledge_parts(recipe)
@@ -235,7 +237,8 @@ def source_phrase(spec: Any) -> str:
         return (
             WIKIPEDIA if is_wikipedia else f"encyclopedia entries of `{', '.join(Path(file).name for file in files)}`"
         )
-    return f"{name.replace('_', ' ')} of their images by {settings.get('model') or 'the default model'}"
+    made_by = settings.get("model") or (Path(settings["path"]).name if "path" in settings else "the default model")
+    return f"{name.replace('_', ' ')} of their images by {made_by}"
 
 
 def is_similarity(spec: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ def as_objects(
         labels: one for each box.
         image_size: `(width, height)` in pixels.
         max_objects: how many are kept.
-        features: `r d`, which become each object's `feature`; None = objects have none.
+        features: `r d`, which become each object's `feature`, an `array` of 4 bytes a number; None = none have any.
     """
     import numpy as np
 
@@ -53,8 +54,13 @@ def as_objects(
     ]
     if features is not None:
         for item, index in zip(objects, kept, strict=True):
-            item["feature"] = features[index].tolist()
+            item["feature"] = array("f", np.asarray(features[index], dtype=np.float32).tobytes())
     return objects
+
+
+def best_objects(objects: Sequence[ObjectKnowledge] | None, max_objects: int) -> list[ObjectKnowledge]:
+    """Return the objects with the best scores, the best first; of equal ones the first, and no score counts as 0."""
+    return sorted(objects or (), key=lambda item: -(item.get("score") or 0.0))[:max_objects]
 
 
 def suppress_doubles(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, iou_threshold: float) -> np.ndarray:

@@ -22,12 +22,14 @@ def pool_regions(features: Tensor, boxes: Tensor) -> Tensor:
     Source: in the place of RoI pooling (Girshick 2015) and RoIAlign (He et al. 2017).
     """
     height, width = features.shape[-2:]
-    boxes = boxes.to(features.dtype)
-    across = covered(boxes[..., 0], boxes[..., 2], width)  # k n w
-    down = covered(boxes[..., 1], boxes[..., 3], height)  # k n h
-    sums = torch.einsum("kchw,knh,knw->knc", features, down, across)
-    area = down.sum(-1) * across.sum(-1)
-    return sums / area.unsqueeze(-1).clamp(min=torch.finfo(features.dtype).tiny)
+    # Differences of corners do not survive bfloat16, whose steps are 1/256 of the image.
+    with torch.autocast(features.device.type, enabled=False):
+        boxes = boxes.float()
+        across = covered(boxes[..., 0], boxes[..., 2], width)  # k n w
+        down = covered(boxes[..., 1], boxes[..., 3], height)  # k n h
+        sums = torch.einsum("kchw,knh,knw->knc", features.float(), down, across)
+        area = down.sum(-1) * across.sum(-1)
+        return (sums / area.unsqueeze(-1).clamp(min=torch.finfo(torch.float32).tiny)).to(features.dtype)
 
 
 def covered(start: Tensor, end: Tensor, num_cells: int) -> Tensor:

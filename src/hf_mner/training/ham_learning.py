@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -12,6 +13,7 @@ from transformers.trainer_utils import EvalPrediction
 from hf_mner.data.labels import bio_labels
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import add_knowledge
+from hf_mner.knowledge.detections import best_objects
 from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import Row
 from hf_mner.models.ham_learning.modeling_ham_learning import HamLearningForTokenClassification
@@ -40,7 +42,7 @@ class HamLearningTraining(Training):
             return load_finished(HamLearningForTokenClassification, self.output_dir)
         set_seed(recipe.seed)
         train, validation = (add_knowledge(part, self.sources) for part in (self.train, self.validation))
-        labels = object_labels(train) if recipe.reads_images_itself else []
+        labels = object_labels(train, recipe.max_objects) if recipe.reads_images_itself else []
         model, processor = self.new_model(labels).to(training_device()), self.new_processor(labels)
         rows, validation_rows = (self.labelled_rows(model, processor, part) for part in (train, validation))
         if recipe.reads_images_itself:
@@ -102,10 +104,17 @@ class HamLearningTraining(Training):
         return score_tag_rows(prediction.predictions, prediction.label_ids, self.tags)
 
 
-def object_labels(examples: Sequence[MnerExample]) -> list[str]:
-    """Return the classes of the examples' objects, sorted."""
-    found = [(example.get("knowledge") or {}).get("objects") or () for example in examples if example.get("image")]
-    return sorted({item["label"] for objects in found for item in objects})
+def object_labels(examples: Sequence[MnerExample], max_objects: int) -> list[str]:
+    """Return the classes of the objects that are read, sorted.
+
+    Classes of a single object are left out: they train what stands for the classes that are unknown later.
+    """
+    counts: Counter[str] = Counter()
+    for example in examples:
+        if example.get("image") is not None:
+            objects = best_objects((example.get("knowledge") or {}).get("objects"), max_objects)
+            counts.update(item["label"] for item in objects)
+    return sorted(label for label, count in counts.items() if count > 1)
 
 
 def warn_of_missing_objects(rows: Sequence[Row]) -> None:

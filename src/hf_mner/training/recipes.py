@@ -53,7 +53,9 @@ class FittingRecipe:
         """Refuse numbers that train nothing."""
         require(self.epochs > 0, "epochs", self.epochs, "more than 0")
         require(self.batch_size > 0, "batch_size", self.batch_size, "1 or more")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
+        for name in ("learning_rate", "head_learning_rate", "crf_learning_rate", "vision_learning_rate"):
+            rate = getattr(self, name, None)
+            require(rate is None or rate > 0, name, rate, "more than 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         require(0 <= self.warmup < 1, "warmup", self.warmup, "a share in [0, 1)")
         require(0 < self.adam_beta2 < 1, "adam_beta2", self.adam_beta2, "between 0 and 1 (usual: 0.999)")
@@ -293,6 +295,7 @@ class ImageModelRecipe(Recipe):
     """
 
     config_class: ClassVar[type[Any]]
+    training: JointRecipe
     not_set: ClassVar[tuple[str, ...]] = ()  # fields of the configuration that follow from the data
 
     model: dict[str, Any] = field(default_factory=dict)
@@ -315,6 +318,10 @@ class ImageModelRecipe(Recipe):
             )
         else:
             require(not given, given[0] if given else "", "given", "left out for `model: {modality: text}`")
+        rate, frozen = self.training.vision_learning_rate, self.config_class.is_vision_frozen
+        trains_images = self.reads_images_itself and not self.model.get("is_vision_frozen", frozen)
+        unread = "left out, as no image encoder is trained (`model: {is_vision_frozen: false}` trains one)"
+        require(rate is None or trains_images, "vision_learning_rate", rate, unread)
 
     def validate_vision_config(self):
         """Refuse an image encoder that transformers does not know, and fields that it does not have."""
@@ -375,6 +382,8 @@ class MnerQgRecipe(ImageModelRecipe):
 
     def validate_grounding(self):
         """Refuse a grounding that learns nothing, and lengths and thresholds that the processor would refuse."""
+        has_images = not self.training.is_distorted or self.reads_images_itself
+        require(has_images, "is_distorted", True, "false for `model: {modality: text}`")
         can_ground = self.task == "recognition" or self.reads_images_itself
         require(can_ground, "task", self.task, "'recognition' for `model: {modality: text}`")
         learns = self.task == "recognition" or self.model.get("grounding_weight", 1) > 0

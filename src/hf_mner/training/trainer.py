@@ -98,7 +98,7 @@ class TrustYourTeacherTrainer(Trainer):
 
     def parameter_groups(self, model: torch.nn.Module) -> list[dict[str, Any]]:
         """Split the trainable parameters by encoder, head or CRF and by weight decay."""
-        decaying = set(self.get_decay_parameter_names(model))
+        decaying = set(self.get_decay_parameter_names(model)) - normalization_weights(model)
         rates = learning_rates(self.args)
         groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
@@ -121,6 +121,12 @@ class TrustYourTeacherTrainer(Trainer):
         if isinstance(sampler, LengthGroupedSampler):
             sampler.lengths = [self.processing_class.row_length(row) for row in rows or self.train_dataset]
         return sampler
+
+
+def normalization_weights(model: torch.nn.Module) -> set[str]:
+    """Name the weights of batch and group normalisation, which transformers knows by their attribute's name alone."""
+    kinds = (torch.nn.modules.batchnorm._NormBase, torch.nn.GroupNorm)
+    return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, kinds)}
 
 
 def learning_rates(args: MnerTrainingArguments) -> dict[str, float]:

@@ -310,11 +310,17 @@ def test_a_text_without_an_image_is_read_by_itself():
 
 
 def test_an_image_without_objects_has_one_itself():
-    itself = {**post(0, 2), "knowledge": {"objects": [detected("unicorn", [0, 0, *SIZE], None)]}}
     model = tiny_ham_learning()
     nothing = [post(0, 2), {**post(0, 2), "knowledge": None}, {**post(0, 2), "knowledge": {"objects": None}}]
     for example in nothing:
-        torch.testing.assert_close(logits_of(model, example), logits_of(model, itself), **CLOSE)
+        graph = graph_of(model, batch_of(example))
+        assert graph.relations.tolist() == [[[0, 1], [2, 0]]], "the image is one node, and one object inside"
+        torch.testing.assert_close(graph.places[0, 1], graph.places[0, 0])
+    itself = {**post(0, 2), "knowledge": {"objects": [detected("unicorn", [0, 0, *SIZE], None)]}}
+    unknown = batch_of(itself)
+    whole = {**unknown, "object_labels": torch.ones_like(unknown["object_labels"])}
+    torch.testing.assert_close(logits_of(model, nothing[0]), model(**whole).logits, **CLOSE)
+    assert not torch.allclose(logits_of(model, itself), model(**whole).logits, atol=1e-3), "a class of its own"
 
 
 def test_objects_have_no_order():
@@ -630,7 +636,7 @@ def test_an_index_comes_with_images():
 
 def test_features_have_the_models_width():
     batch = {**batch_of(post(2)), "object_features": torch.zeros(1, 2, 5)}
-    with pytest.raises(ValueError, match="`object_features` has 5 numbers for each object, expected 16; set"):
+    with pytest.raises(ValueError, match="`object_features` has 5 numbers for each, expected 16; encode"):
         tiny_ham_learning()(**batch)
 
 

@@ -133,13 +133,13 @@ def test_the_objects_with_the_best_scores_are_read():
 def test_classes_have_numbers_and_unknown_ones_share_one():
     names = ["unicorn", *OBJECT_LABELS, "Person", ""]
     (row,) = tiny_ham_learning_processor().rows([post([scored(name, 1 - 0.1 * i) for i, name in enumerate(names)])])
-    assert row["object_labels"] == [0, 1, 2, 3, 4, 0, 0]
+    assert row["object_labels"] == [0, 2, 3, 4, 5, 0, 0]
 
 
 @pytest.mark.parametrize("knowledge", [None, {}, {"objects": None}, {"objects": []}])
 def test_an_image_without_objects_is_one(knowledge):
     (row,) = tiny_ham_learning_processor().rows([post(knowledge=knowledge)])
-    assert (row["object_boxes"], row["object_labels"]) == ([[0, 0, *row["image_size"]]], [0])
+    assert (row["object_boxes"], row["object_labels"]) == ([[0, 0, *row["image_size"]]], [1])
     assert row["shown"] == {}, "no object was shown"
 
 
@@ -163,7 +163,7 @@ def test_images_are_shared_and_texts_without_one_say_so():
     ]
     batch = tiny_ham_learning_processor()(posts)
     assert batch["image_index"].tolist() == [0, -1, 1, 0, 2, 3], "an image with other objects is another"
-    assert batch["object_labels"].tolist() == [[3], [3], [2], [0]]
+    assert batch["object_labels"].tolist() == [[4], [4], [3], [1]]
     assert len(batch["pixel_values"]) == 4
 
 
@@ -257,7 +257,7 @@ def test_saving_keeps_what_a_processor_reads(tmp_path):
     assert type(loaded) is HamLearningProcessor
     for name, value in options.items():
         assert getattr(loaded, name) == value
-    assert loaded.label_numbers == processor.label_numbers == {"person": 1, "ball": 2, "cup": 3, "tower": 4}
+    assert loaded.label_numbers == processor.label_numbers == {"person": 2, "ball": 3, "cup": 4, "tower": 5}
     assert not {"frame", "label_numbers"} & set(loaded.to_dict()), "what follows from the rest is not written"
 
 

@@ -126,13 +126,13 @@ def test_each_object_has_its_own_feature(path):
     """Also where objects are sorted, scaled, clipped, dropped for being thin, and cut to the best."""
     found, nothing = VinvlObjects(path, features=True)([{"id": "7"}, {"id": "8"}])
     hat, man, dog = FEATURES
-    assert {item["label"]: item["feature"] for item in found} == {"hat": hat, "man": man, "dog": dog}
+    assert {item["label"]: list(item["feature"]) for item in found} == {"hat": hat, "man": man, "dog": dog}
     assert nothing == []
     check_knowledge({"objects": found}, image_size=[100, 80])
     (best,) = VinvlObjects(path, features=True, max_objects=1)([{"id": "7", "image_size": [200, 40]}])
-    assert [item["feature"] for item in best] == [man]
+    assert [list(item["feature"]) for item in best] == [man]
     (wide,) = VinvlObjects(path, features=True)([{"id": "7", "image_size": [100, 1]}])
-    assert [(item["label"], item["feature"]) for item in wide] == [("man", man)]
+    assert [(item["label"], list(item["feature"])) for item in wide] == [("man", man)]
     without = [{key: part for key, part in item.items() if key != "feature"} for item in found]
     assert without == VinvlObjects(path)([{"id": "7"}])[0]
 
@@ -141,7 +141,7 @@ def test_features_are_a_setting_of_the_source(path):
     (source,) = open_sources([{"vinvl_objects": {"path": str(path), "features": True}}])
     assert source.identity != VinvlObjects(path).identity
     (row,) = add_knowledge([{"id": "7", "tokens": ["a"]}], [source])
-    assert [item["feature"] for item in row["knowledge"]["objects"]] == [FEATURES[1], FEATURES[2], FEATURES[0]]
+    assert [list(item["feature"]) for item in row["knowledge"]["objects"]] == [FEATURES[1], FEATURES[2], FEATURES[0]]
     completed = complete_knowledge(row["knowledge"])
     assert not any("feature" in item for item in completed["objects"])  # no column of the data sets
 
@@ -164,7 +164,7 @@ def test_files_without_features_say_what_to_do(tmp_path):
     for name in ("8", "9"):
         with pytest.raises(ValueError, match=f"{name}.npz holds features of shape .*; expected a vector of finite"):
             VinvlObjects(tmp_path, features=True)([{"id": name}])
-    with pytest.raises(ValueError, match="Object 'hat': `feature` is a str; expected a list of numbers"):
+    with pytest.raises(ValueError, match="Object 'hat': `feature` is a str; expected an array of numbers"):
         check_knowledge({"objects": [{"label": "hat", "box": BOXES[0], "feature": "1"}]})
 
 

@@ -81,3 +81,15 @@ def test_maps_of_half_precision_are_pooled():
     assert pooled.dtype == torch.bfloat16
     # bfloat16 has 8 bits: 0.01 measured.
     torch.testing.assert_close(pooled.float(), pool_regions(features, boxes), rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("side", [2, 4, 20])
+def test_small_boxes_survive_bfloat16(side):
+    """Steps of bfloat16 are 1/256 of an image: corners are not rounded to them."""
+    features = torch.randn(1, 3, 14, 14, generator=torch.Generator().manual_seed(0))
+    left, top = 700, 500
+    boxes = torch.tensor([[[left / 1200, top / 800, (left + side) / 1200, (top + side) / 800]]])
+    expected = pool_regions(features.bfloat16().float(), boxes)
+    pooled = pool_regions(features.bfloat16(), boxes)
+    assert pooled.dtype == torch.bfloat16
+    torch.testing.assert_close(pooled.float(), expected, atol=0, rtol=0.01)

@@ -179,6 +179,46 @@ def test_mmavk_recipe_refuses(write_recipe, key, value, message):
         load_recipe(write_recipe(text=SMALLEST_MMAVK), {key: value})
 
 
+HAM_LEARNING_MINI = RECIPES[0].parents[1] / "ham_learning" / "planted_signal-mini.yaml"
+MNER_QG_TEXT_MINI = RECIPES[0].parents[1] / "mner_qg" / "twitter2017-text-mini.yaml"
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "value", "message"),
+    [
+        (
+            HAM_LEARNING_MINI,
+            "training.head_learning_rate",
+            -0.001,
+            "`head_learning_rate` must be more than 0, got -0.001",
+        ),
+        (HAM_LEARNING_MINI, "training.crf_learning_rate", 0.0, "`crf_learning_rate` must be more than 0"),
+        (
+            HAM_LEARNING_MINI,
+            "training.vision_learning_rate",
+            0.001,
+            "`vision_learning_rate` must be left out, as no image",
+        ),
+        (HAM_LEARNING_MINI, "training.adam_beta2", 1.0, "`adam_beta2` must be between 0 and 1"),
+        (
+            MNER_QG_TEXT_MINI,
+            "training.vision_learning_rate",
+            0.001,
+            "`vision_learning_rate` must be left out, as no image",
+        ),
+        (
+            MNER_QG_TEXT_MINI,
+            "training.is_distorted",
+            True,
+            "`is_distorted` must be false for `model: {modality: text}`",
+        ),
+    ],
+)
+def test_rates_that_are_wrong_or_read_by_nothing_are_refused(path, key, value, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe(path, {key: value})
+
+
 # -------------------------------------------------------------------------------------------------------- the folder
 
 

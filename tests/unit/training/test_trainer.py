@@ -10,7 +10,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_mner.layers.losses import trust_your_teacher_loss
 from hf_mner.training.arguments import MnerTrainingArguments
-from hf_mner.training.trainer import TrustYourTeacherTrainer
+from hf_mner.training.trainer import TrustYourTeacherTrainer, normalization_weights
 
 LABEL2ID = {name: index for index, name in enumerate(CLASSES)}
 STAGES = {"detection": "ScannerForSpanDetection", "recognition": "ScannerForEntityRecognition"}
@@ -284,3 +284,8 @@ def test_accumulated_micro_batches_make_the_update_of_one_batch(tmp_path):
         # float32 sums in another order; an update that is not divided by the steps is `accumulation` times as long.
         assert moved > 1e-3
         assert apart < 1e-3 * moved
+
+
+def test_batch_normalisation_does_not_decay():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.GroupNorm(2, 4))
+    assert normalization_weights(model) == {"1.weight", "2.weight"}

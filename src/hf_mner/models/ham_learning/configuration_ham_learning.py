@@ -2,6 +2,8 @@
 
 # No `from __future__ import annotations` here: `@strict` cannot check field types that are strings.
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from huggingface_hub.dataclasses import strict
@@ -13,6 +15,8 @@ from hf_mner.models.base.configuration_base import MnerConfig, Modality
 
 View = Literal["semantic", "spatial"]
 VIEWS: tuple[View, ...] = get_args(View)
+# Numbers of objects' classes: of an unknown one, of an image as its own object, of the first of `object_labels`.
+UNKNOWN, WHOLE_IMAGE, FIRST_LABEL = range(3)
 MIN_IMAGE_SIZE = 32  # pixels, the stride of the map that stands for the whole image
 
 
@@ -92,9 +96,13 @@ class HamLearningConfig(MnerConfig):
 
     def validate_object_labels(self):
         """Refuse classes that are given twice."""
-        labels = list(self.object_labels)
-        if twice := sorted({label for label in labels if labels.count(label) > 1}):
-            raise ValueError(f"`object_labels` holds {twice[0]!r} more than once; give each class once.")
+        check_object_labels(self.object_labels)
+
+
+def check_object_labels(labels: Sequence[str]) -> None:
+    """Refuse classes that are given twice."""
+    if twice := [label for label, count in Counter(labels).items() if count > 1]:
+        raise ValueError(f"`object_labels` holds {twice[0]!r} more than once; give each class once.")
 
 
 def check_image_side(image_size: int) -> None:
@@ -106,4 +114,4 @@ def check_image_side(image_size: int) -> None:
         )
 
 
-__all__ = ["VIEWS", "HamLearningConfig", "View", "check_image_side"]
+__all__ = ["VIEWS", "HamLearningConfig", "View"]

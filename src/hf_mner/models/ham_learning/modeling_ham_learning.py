@@ -27,7 +27,7 @@ from hf_mner.models.base.vision import (
     feature_maps,
 )
 
-from .configuration_ham_learning import HamLearningConfig
+from .configuration_ham_learning import FIRST_LABEL, HamLearningConfig
 
 PLACE = 4  # x, y, h, w
 WHOLE_IMAGE = (0.5, 0.5, 1.0, 1.0)  # its place
@@ -64,6 +64,8 @@ class HamLearningForTokenClassification(TaggingModel, ImageModel):
     - The ViT has no position embeddings: objects have no order.
     - The outcome of the R-GCN is normalised, as that of a ViT is: Eq. 5 is a sum over neighbours, so the super-node
       would grow with the number of objects and saturate Eq. 8 and 9.
+    - Each view has its own theta^M (Eq. 10): its nodes have a width of their own. W_gcn (Eq. 6) has a bias, the two
+      layers of Eq. 12 a GELU between them, and each Transformer of section 3.3 is one layer, normalised as BERT's.
     - M^r (Eq. 9) is one number for an image, a score; Eq. 9 prints W_TI for two matrices, which are two here.
     - The three parts of inter-modality learning keep their weights over the L iterations, and read what the iteration
       before left ("synchronous").
@@ -98,7 +100,8 @@ class HamLearningForTokenClassification(TaggingModel, ImageModel):
         fine, coarse = self.build_vision_model()
         self.image_projection = Projection(coarse, width)  # Eq. 2
         self.object_projection = Projection(config.object_feature_size or fine, width)  # Eq. 3
-        self.label_embedding = nn.Embedding(1 + len(config.object_labels), config.label_embedding_size)  # E^v
+        num_classes = FIRST_LABEL + len(config.object_labels)
+        self.label_embedding = nn.Embedding(num_classes, config.label_embedding_size)  # E^v
         self.label_projection = Projection(config.label_embedding_size, width, bias=False)  # W_e
 
     # ----------------------------------------------------------------------------------------------- forward
@@ -129,7 +132,8 @@ class HamLearningForTokenClassification(TaggingModel, ImageModel):
             image_features: `k c`, in their place what `encode_images` made of the whole images.
             image_sizes: `k 2`, width and height of the images in pixels.
             object_boxes: `k m 4`, corners in pixels of the image as it is.
-            object_labels: `k m`, long, numbers of the objects' classes, from 1; 0 = none of `config.object_labels`.
+            object_labels: `k m`, long, numbers of the objects' classes, from 2; 0 = none of `config.object_labels`,
+                1 = the whole image.
             object_mask: `k m`, 1 for a real object.
             object_features: `k m f`, the detector's features, or what `encode_images` pooled.
             labels: `b n`, tag indices; -100 marks padding. A text without any label counts for nothing.
@@ -190,11 +194,7 @@ class HamLearningForTokenClassification(TaggingModel, ImageModel):
                 "`image_index` was given without images; pass `pixel_values`, or `image_features` and"
                 " `object_features`, as `processor.pad` gives them."
             )
-        if object_features.shape[-1] != self.object_projection.in_features:
-            raise ValueError(
-                f"`object_features` has {object_features.shape[-1]} numbers for each object, expected"
-                f" {self.object_projection.in_features}; set `object_feature_size` to the detector's."
-            )
+        self.check_features(image_features, object_features, object_labels)
         dtype = self.image_projection.weight.dtype
         image = self.image_projection(image_features.to(dtype)).unsqueeze(1)  # k 1 d
         objects = self.object_projection(object_features.to(dtype))  # k m d
@@ -206,7 +206,24 @@ class HamLearningForTokenClassification(TaggingModel, ImageModel):
             relations=relation_graph(object_boxes, object_mask, image_sizes),
         )
 
-    def encode_images(self, pixel_values: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def check_features(self, image_features: Tensor, object_features: Tensor, object_labels: Tensor) -> None:
+        """Refuse features of other widths, and classes that are not in the table."""
+        for name, features, layer in (
+            ("image_features", image_features, self.image_projection),
+            ("object_features", object_features, self.object_projection),
+        ):
+            if features.shape[-1] != layer.in_features:
+                raise ValueError(
+                    f"`{name}` has {features.shape[-1]} numbers for each, expected {layer.in_features}; encode images"
+                    " with this model, and give `object_feature_size` the width of the detector's features."
+                )
+        if object_labels.numel() and object_labels.max() >= self.label_embedding.num_embeddings:
+            raise ValueError(
+                f"`object_labels` holds {int(object_labels.max())}, and the model knows"
+                f" {self.label_embedding.num_embeddings} classes; give the processor the model's `object_labels`."
+            )
+
+    def encode_images(self, pixel_values: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor | None]:
         """Run the image encoder.
 
         Args:
@@ -214,11 +231,13 @@ class HamLearningForTokenClassification(TaggingModel, ImageModel):
             boxes: `k m 4`, corners as fractions of the image.
 
         Returns:
-            The mean of the last map (`k c`), and the mean of the finer map over each box (`k m f`).
+            The mean of the last map (`k c`), and the mean of the finer map over each box (`k m f`), `None` where the
+            detector's features are read.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.is_vision_frozen):
             fine, coarse = feature_maps(self.vision_model, pixel_values.to(self.vision_model.dtype))
-            return coarse.mean((2, 3)), pool_regions(fine, boxes)
+            pooled = None if self.config.object_feature_size else pool_regions(fine, boxes)
+            return coarse.mean((2, 3)), pooled
 
     def look(
         self, graph: ImageGraph, sentence: Tensor, image_index: Tensor
@@ -274,6 +293,8 @@ class HamLearningForTokenClassification(TaggingModel, ImageModel):
         batch = processor.pad_images(rows)
         boxes = in_fractions(batch["object_boxes"], batch["image_sizes"]).to(self.device)
         features, pooled = self.encode_images(batch["pixel_values"].to(self.device), boxes)
+        if pooled is None:
+            return list(features.cpu())
         counts = [len(row["object_boxes"]) for row in rows]
         return [
             torch.cat([image, objects[:count].flatten()]).cpu()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
@@ -15,6 +16,7 @@ from hf_mner.data.boxes import check_box
 from hf_mner.data.images import image_key, load_rgb_image
 from hf_mner.data.pixels import normalized_pixels
 from hf_mner.data.schema import MnerExample
+from hf_mner.knowledge.detections import best_objects
 from hf_mner.models.base.backbones import IMAGENET_MEAN, IMAGENET_STD, image_statistics, resolve_backbone
 from hf_mner.models.base.processing_base import (
     Row,
@@ -24,10 +26,16 @@ from hf_mner.models.base.processing_base import (
 )
 from hf_mner.models.base.tagging import TaggingProcessor
 
-from .configuration_ham_learning import HamLearningConfig, check_image_side
+from .configuration_ham_learning import (
+    FIRST_LABEL,
+    UNKNOWN,
+    WHOLE_IMAGE,
+    HamLearningConfig,
+    check_image_side,
+    check_object_labels,
+)
 
 DERIVED = ("frame", "label_numbers")  # what follows from the other arguments
-UNKNOWN_LABEL = 0
 
 
 class HamLearningProcessor(TaggingProcessor):
@@ -69,6 +77,7 @@ class HamLearningProcessor(TaggingProcessor):
         check_tokenizer(tokenizer)
         check_lengths(tokenizer, max_length=max_length)
         check_image_side(image_size)
+        check_object_labels(object_labels)
         if max_objects < 1:
             raise ValueError(f"`max_objects` must be 1 or more (the paper: 15), got {max_objects}.")
         self.object_labels = list(object_labels)
@@ -79,7 +88,7 @@ class HamLearningProcessor(TaggingProcessor):
         self.max_length = max_length
         super().__init__(tokenizer, **kwargs)
         self.frame = special_token_frame(tokenizer)
-        self.label_numbers = {label: number for number, label in enumerate(self.object_labels, UNKNOWN_LABEL + 1)}
+        self.label_numbers = {label: number for number, label in enumerate(self.object_labels, FIRST_LABEL)}
 
     @classmethod
     def from_backbones(cls, text: str, vision: str | None = None, **kwargs: Any) -> HamLearningProcessor:
@@ -170,7 +179,7 @@ class HamLearningProcessor(TaggingProcessor):
         if image is None:
             return {"image": None, "shown": {}}
         size = list(example.get("image_size") or load_rgb_image(image).size)
-        objects = self.chosen_objects(example)
+        objects = best_objects((example.get("knowledge") or {}).get("objects"), self.max_objects)
         boxes = [
             check_box(item["box"], size, f"Example {example.get('id')!r}, object {item['label']!r}")
             for item in objects
@@ -180,32 +189,27 @@ class HamLearningProcessor(TaggingProcessor):
             "image": image,
             "image_size": size,
             "object_boxes": boxes or [[0.0, 0.0, *map(float, size)]],
-            "object_labels": [self.label_numbers.get(item["label"], UNKNOWN_LABEL) for item in objects]
-            or [UNKNOWN_LABEL],
+            "object_labels": [self.label_numbers.get(item["label"], UNKNOWN) for item in objects] or [WHOLE_IMAGE],
             "object_features": self.given_features(example, objects),
             "shown": shown if objects else {},
         }
 
-    def chosen_objects(self, example: MnerExample) -> list[Any]:
-        """Return the `max_objects` objects with the best scores; of equal scores the first."""
-        objects = (example.get("knowledge") or {}).get("objects") or []
-        return sorted(objects, key=lambda item: -(item.get("score") or 0.0))[: self.max_objects]
-
     def given_features(self, example: MnerExample, objects: Sequence[Mapping[str, Any]]) -> torch.Tensor | None:
         """Return the detector's features, `m f` (zeros for the whole image); None where they are pooled."""
-        if not self.object_feature_size:
+        size = self.object_feature_size
+        if not size:
             return None
-        if not objects:
-            return torch.zeros(1, self.object_feature_size)
+        features = []
         for item in objects:
-            found = len(item.get("feature") or ())
-            if found != self.object_feature_size:
+            feature = np.asarray(() if item.get("feature") is None else item["feature"], dtype=np.float32)
+            if feature.shape != (size,):
                 raise ValueError(
-                    f"Object {item['label']!r} of example {example.get('id')!r} has a `feature` of {found} numbers,"
-                    f" expected {self.object_feature_size}; use the detector that the model was trained with (such as"
-                    " the source `vinvl_objects` with `features: true`)."
+                    f"Object {item['label']!r} of example {example.get('id')!r} has a `feature` of {feature.size}"
+                    f" numbers, expected {size}; use the detector that the model was trained with (such as the source"
+                    " `vinvl_objects` with `features: true`)."
                 )
-        return torch.tensor([item["feature"] for item in objects], dtype=torch.float32)
+            features.append(feature)
+        return torch.from_numpy(np.stack(features)) if features else torch.zeros(1, size)
 
     # ------------------------------------------------------------------------------------------------ batches
 

@@ -26,7 +26,6 @@ from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import Row
 from hf_mner.models.base.vision import (
     STRIDES,
-    feature_channels,
     feature_maps,
 )
 
@@ -79,7 +78,8 @@ class MnerQgPreTrainedModel(ImageModel):
 
     def build_vision(self) -> None:
         """Build the image encoder, the maps' projections and, where it is trained, the grounding."""
-        config, channels = self.config, self.build_vision_model()
+        config = self.config
+        self.map_channels = channels = self.build_vision_model()
         if config.has_feature_pyramid:
             self.pyramid = FeaturePyramid(channels, config.hidden_size)
             channels = [config.hidden_size] * len(channels)
@@ -178,7 +178,7 @@ class MnerQgPreTrainedModel(ImageModel):
     def map_shapes(self) -> list[tuple[int, int, int]]:
         """Return channels, height and width of the image encoder's maps."""
         sides = [self.config.image_size // stride for stride in STRIDES]
-        return [(width, side, side) for width, side in zip(feature_channels(self.vision_model), sides, strict=True)]
+        return [(width, side, side) for width, side in zip(self.map_channels, sides, strict=True)]
 
 
 class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
@@ -384,8 +384,9 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
             labels: `b n`.
 
         Departure: the paper does not say over which pairs L_match runs. Ours runs over pairs of gold starts and gold
-        ends (one of the choices of BERT-MRC's public code). With predicted ones among them, the number of pairs jumps
-        whenever wrong starts pass one half, and the loss with it; such runs learned later or not at all.
+        ends (one of the choices of BERT-MRC's public code): with predicted ones among them, the number of pairs jumps
+        whenever wrong starts pass one half, and the loss with it. So the match tells ends of other entities of the
+        type from the right one, and never sees a start or an end that is wrong itself.
         """
         config, num_types = self.config, self.config.num_labels
         labelled = labels != IGNORE_INDEX
