@@ -11,69 +11,43 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny import TYPES, tiny_encoder_config, tiny_resnet_config, tiny_tokenizer
-from transformers import AutoModel, AutoModelForTokenClassification, AutoProcessor, BertTokenizer, TrainerCallback
-from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+from planted_posts import (
+    NUM_POSTS,
+    RESNET,
+    StopAfterFirstEpoch,
+    posts_of,
+    same_weights,
+    tiny_backbones,
+    write_planted_posts,
+)
+from tiny import TYPES
+from transformers import AutoModel, AutoModelForTokenClassification, AutoProcessor
 from typer.testing import CliRunner
 
 import hf_mner
 from hf_mner.cli import main
-from hf_mner.data import PlantedSignal, bio_labels, load_mner_dataset, write_planted_folder
+from hf_mner.data import bio_labels
 from hf_mner.evaluation import evaluate_model
 from hf_mner.hub.compact import write_compact_checkpoint
 from hf_mner.models.base.recognition import recognize_entities
 from hf_mner.models.ham_learning.modeling_ham_learning import HamLearningForTokenClassification
 from hf_mner.training.recipes import HamLearningRecipe, JointTaggingRecipe, load_recipe
-from hf_mner.training.run import examples_of, recipe_values, train_from_recipe
+from hf_mner.training.run import recipe_values, train_from_recipe
 from hf_mner.training.trainer import TrustYourTeacherTrainer
 
-SPLITS = ("train", "validation", "test")
-NUM_POSTS = 10  # the fewest of the set in which every type occurs
 KINDS = ("frozen", "learned", "text")
 TINY = {"num_attention_heads": 2, "num_iterations": 1, "classifier_dropout": 0.0}
 IMAGES = {"image_size": 64, "label_embedding_size": 8, "num_semantic_layers": 1}
-RESNET = {
-    "model_type": "resnet",
-    "embedding_size": 8,
-    "hidden_sizes": [8, 8, 16, 16],
-    "depths": [1, 1, 1, 1],
-    "layer_type": "basic",
-}
-
-
-class StopAfterFirstEpoch(TrainerCallback):
-    """Ends the process, as it were, as soon as the first checkpoint is written."""
-
-    def on_save(self, args, state, control, **kwargs):
-        raise InterruptedError("stopped")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A data set `folder` whose splits hold the same posts, so that a model that learned them by heart scores."""
-    signal = PlantedSignal(with_knowledge=True)
-    folder = write_planted_folder(signal, {"train": NUM_POSTS}, tmp_path_factory.mktemp("planted") / "posts")
-    for split in SPLITS[1:]:
-        shutil.copy(folder / "train.txt", folder / f"{split}.txt")
-    return folder
+    return write_planted_posts(tmp_path_factory.mktemp("planted") / "posts", with_knowledge=True)
 
 
 @pytest.fixture(scope="module")
 def backbones(data, tmp_path_factory) -> dict[str, str]:
-    """A tiny text encoder whose tokenizer cuts no word of the posts, and a tiny image encoder."""
-    folder = tmp_path_factory.mktemp("backbones")
-    vocab = dict(tiny_tokenizer("bert").get_vocab())
-    for line in (data / "train.txt").read_text().splitlines():
-        vocab.setdefault(line.partition("\t")[0].lower(), len(vocab))
-    tokenizer = BertTokenizer(vocab=vocab)
-    torch.manual_seed(0)
-    AutoModel.from_config(tiny_encoder_config("bert", len(tokenizer))).save_pretrained(folder / "text")
-    tokenizer.save_pretrained(folder / "text")
-    AutoModel.from_config(tiny_resnet_config()).save_pretrained(folder / "vision")
-    mean, std = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
-    images = ConvNextImageProcessorPil(size={"shortest_edge": 32}, image_mean=mean, image_std=std)
-    images.save_pretrained(folder / "vision")
-    return {"text": str(folder / "text"), "vision": str(folder / "vision")}
+    return tiny_backbones(data, tmp_path_factory.mktemp("backbones"))
 
 
 def tiny_recipe(backbones: dict[str, str], kind: str = "frozen", epochs: int = 25, **model: Any) -> HamLearningRecipe:
@@ -102,15 +76,6 @@ def tiny_recipe(backbones: dict[str, str], kind: str = "frozen", epochs: int = 2
 def trained(request, data, backbones, tmp_path_factory):
     folder, recipe = tmp_path_factory.mktemp("run") / "run", tiny_recipe(backbones, request.param)
     return folder, train_from_recipe(recipe, folder, data), recipe
-
-
-def posts_of(data: Path) -> list[Any]:
-    return examples_of(load_mner_dataset("folder", data)["test"], has_images=True)
-
-
-def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    values = other.state_dict()
-    return all(torch.equal(value, values[name]) for name, value in one.state_dict().items())
 
 
 def shapes_of(data: Path) -> list[str]:

@@ -11,14 +11,21 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny import TYPES, tiny_encoder_config, tiny_resnet_config, tiny_tokenizer
-from transformers import AutoModel, AutoModelForTokenClassification, AutoProcessor, BertTokenizer, TrainerCallback
-from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+from planted_posts import (
+    NUM_POSTS,
+    RESNET,
+    StopAfterFirstEpoch,
+    posts_of,
+    same_weights,
+    tiny_backbones,
+    write_planted_posts,
+)
+from tiny import TYPES
+from transformers import AutoModel, AutoModelForTokenClassification, AutoProcessor
 from typer.testing import CliRunner
 
 import hf_mner
 from hf_mner.cli import main
-from hf_mner.data import PlantedSignal, load_mner_dataset, write_planted_folder
 from hf_mner.evaluation import evaluate_model
 from hf_mner.hub.compact import write_compact_checkpoint
 from hf_mner.hub.model_card import render_model_card
@@ -28,63 +35,28 @@ from hf_mner.models.mner_qg.modeling_mner_qg import (
     MnerQgForVisualGrounding,
     MnerQgPreTrainedModel,
 )
-from hf_mner.training.recipes import JointRecipe, MnerQgRecipe, load_recipe
-from hf_mner.training.run import examples_of, recipe_values, train_from_recipe
+from hf_mner.training.recipes import GroundingRecipe, MnerQgRecipe, load_recipe
+from hf_mner.training.run import recipe_values, train_from_recipe
 from hf_mner.training.trainer import TrustYourTeacherTrainer
 
-SPLITS = ("train", "validation", "test")
-NUM_POSTS = 10  # the fewest of the set in which every type occurs
 KINDS = ("joint", "text", "grounding")
 TINY = {"hidden_size": 32, "num_attention_heads": 2, "image_size": 64, "classifier_dropout": 0.0}
-RESNET = {
-    "model_type": "resnet",
-    "embedding_size": 8,
-    "hidden_sizes": [8, 8, 16, 16],
-    "depths": [1, 1, 1, 1],
-    "layer_type": "basic",
-}
-
-
-class StopAfterFirstEpoch(TrainerCallback):
-    """Ends the process, as it were, as soon as the first checkpoint is written."""
-
-    def on_save(self, args, state, control, **kwargs):
-        raise InterruptedError("stopped")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A data set `folder` whose splits hold the same posts, so that a model that learned them by heart scores."""
-    folder = write_planted_folder(PlantedSignal(), {"train": NUM_POSTS}, tmp_path_factory.mktemp("planted") / "posts")
-    for split in SPLITS[1:]:
-        shutil.copy(folder / "train.txt", folder / f"{split}.txt")
-    return folder
-
-
-def encoder_that_knows_words_of(data: Path, folder: Path) -> Path:
-    """Save a tiny encoder whose tokenizer cuts no word of the posts: they are learned by heart sooner."""
-    vocab = dict(tiny_tokenizer("bert").get_vocab())
-    for line in (data / "train.txt").read_text().splitlines():
-        vocab.setdefault(line.partition("\t")[0].lower(), len(vocab))
-    tokenizer = BertTokenizer(vocab=vocab)
-    AutoModel.from_config(tiny_encoder_config("bert", len(tokenizer))).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return write_planted_posts(tmp_path_factory.mktemp("planted") / "posts")
 
 
 @pytest.fixture(scope="module")
 def backbones(data, tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("backbones")
-    torch.manual_seed(0)
-    AutoModel.from_config(tiny_resnet_config()).save_pretrained(folder / "vision")
-    mean, std = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
-    images = ConvNextImageProcessorPil(size={"shortest_edge": 32}, image_mean=mean, image_std=std)
-    images.save_pretrained(folder / "vision")
-    return {"text": str(encoder_that_knows_words_of(data, folder / "text")), "vision": str(folder / "vision")}
+    return tiny_backbones(data, tmp_path_factory.mktemp("backbones"))
 
 
 def tiny_recipe(backbones: dict[str, str], kind: str = "joint", epochs: int = 25, **model: Any) -> MnerQgRecipe:
-    rates = {"learning_rate": 1e-3, "head_learning_rate": 3e-3, "vision_learning_rate": 3e-3}
+    rates = {"learning_rate": 1e-3, "head_learning_rate": 3e-3}
+    if kind in ("joint", "grounding"):  # the kinds that train the image encoder
+        rates["vision_learning_rate"] = 3e-3
     fields: dict[str, Any] = {"vision_config": RESNET}
     if kind == "joint":  # a hundred steps are few: most of them go into the entities
         model = {"grounding_weight": 0.1, **model}
@@ -103,7 +75,7 @@ def tiny_recipe(backbones: dict[str, str], kind: str = "joint", epochs: int = 25
         query_max_length=16,
         text_kwargs={"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
         model={**TINY, **model},
-        training=JointRecipe(epochs=epochs, batch_size=2, weight_decay=0.01, warmup=0.1, **rates),
+        training=GroundingRecipe(epochs=epochs, batch_size=2, weight_decay=0.01, warmup=0.1, **rates),
         **fields,
     )
 
@@ -112,15 +84,6 @@ def tiny_recipe(backbones: dict[str, str], kind: str = "joint", epochs: int = 25
 def trained(request, data, backbones, tmp_path_factory):
     folder, recipe = tmp_path_factory.mktemp("run") / "run", tiny_recipe(backbones, request.param)
     return folder, train_from_recipe(recipe, folder, data), recipe
-
-
-def posts_of(data: Path) -> list[Any]:
-    return examples_of(load_mner_dataset("folder", data)["test"], has_images=True)
-
-
-def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    values = other.state_dict()
-    return all(torch.equal(value, values[name]) for name, value in one.state_dict().items())
 
 
 def without(data: Path, output: Path, name: str) -> Path:
@@ -352,7 +315,7 @@ def recipe_file(backbones, tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model.hiden_size": 8}, r"`model` must be fields of `MnerQgConfig` \(modality, hidden_size, .*'hiden_size'"),
+        ({"model.hiden_size": 8}, r"`model` must be fields of `MnerQgConfig` \(classifier_dropout, modality, hidden_size, .*'hiden_size'"),
         ({"model.vision_config": {}}, "`model` must be fields of `MnerQgConfig` .*'vision_config'"),
         ({"model.hidden_size": 33}, "`hidden_size=33` cannot be cut into `num_attention_heads=2`; choose a multiple"),
         ({"model.image_size": 100}, "`image_size=100` must be a multiple of 32"),
