@@ -315,7 +315,10 @@ def recipe_file(backbones, tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model.hiden_size": 8}, r"`model` must be fields of `MnerQgConfig` \(classifier_dropout, modality, hidden_size, .*'hiden_size'"),
+        (
+            {"model.hiden_size": 8},
+            r"`model` must be fields of `MnerQgConfig` \(classifier_dropout, modality, hidden_size, .*'hiden_size'",
+        ),
         ({"model.vision_config": {}}, "`model` must be fields of `MnerQgConfig` .*'vision_config'"),
         ({"model.hidden_size": 33}, "`hidden_size=33` cannot be cut into `num_attention_heads=2`; choose a multiple"),
         ({"model.image_size": 100}, "`image_size=100` must be a multiple of 32"),
