@@ -38,13 +38,14 @@ def draw(curves: list[dict[str, Any]], path: Path, chance: float | None) -> None
 
     figure, panels = pyplot.subplots(1, len(MEASURES), figsize=(10, 3.6), constrained_layout=True)
     for panel, (name, title) in zip(panels, MEASURES.items(), strict=True):
-        for curve in curves:
+        for number, curve in enumerate(curves):
             points = [point for point in curve["points"] if name in point]
             if points:
                 panel.plot(
                     [point["epoch"] for point in points],
                     [100 * point[name] for point in points],
                     marker=".",
+                    color=f"C{number}",  # a run has one colour in both panels
                     label=curve["label"],
                 )
         if name == "f1" and chance is not None:
