@@ -1,6 +1,6 @@
 r"""Does HamLearning's relevance M tell pictures that show a key symbol from those that do not?
 
-hf-mner data synthetic runs/half --uninformative-share 0.5 --knowledge
+hf-mner data synthetic runs/half --train 4000 --uninformative-share 0.5 --knowledge
 hf-mner train recipes/ham_learning/planted_signal-mini.yaml --set dataset=folder --set 'knowledge=[knowledge.jsonl]' \
   --data-dir runs/half --output runs/ham_learning-half
 python benchmarks/ham_learning_relevance.py runs/ham_learning-half runs/half \
