@@ -230,5 +230,5 @@ def test_the_published_files_are_read():
     (given,) = VinvlObjects(DATA / "vinvl", features=True)([{"id": "O_4154"}])
     stored = read_vinvl(DATA / "vinvl" / "O_4154.jpg.npz")
     best = stored.scores.argsort()[::-1][0]
-    assert given[0]["feature"] == stored.features[best].tolist()
+    assert given[0]["feature"].tolist() == stored.features[best].tolist()
     assert read_vinvl(DATA / "vinvl" / "O_4154.jpg.npz").features.shape[1] == 2048
