@@ -30,7 +30,7 @@ from hf_mner.models.base.vision import (
 from .configuration_ham_learning import FIRST_LABEL, HamLearningConfig
 
 PLACE = 4  # x, y, h, w
-WHOLE_IMAGE = (0.5, 0.5, 1.0, 1.0)  # its place
+WHOLE_PLACE = (0.5, 0.5, 1.0, 1.0)  # that of the image itself
 
 
 @dataclass
@@ -472,7 +472,7 @@ def node_places(boxes: Tensor) -> Tensor:
     """Return centre (x, y), height and width of the whole image and of boxes: `k m 4` gives `k 1+m 4`, fractions."""
     left, top, right, bottom = boxes.unbind(-1)
     places = torch.stack([(left + right) / 2, (top + bottom) / 2, bottom - top, right - left], dim=-1)
-    whole = boxes.new_tensor(WHOLE_IMAGE).expand(len(boxes), 1, PLACE)
+    whole = boxes.new_tensor(WHOLE_PLACE).expand(len(boxes), 1, PLACE)
     return torch.cat([whole, places], dim=1)
 
 
