@@ -347,6 +347,12 @@ def ham_text() -> str:
     return table(["Twitter-2017, test", "precision", "recall", "F1", "seen F1", "unseen F1"], rows)
 
 
+def ham_cp_mner() -> str:
+    """HamLearning on CP-MNER."""
+    rows = [["text alone, seed 42", *percents(read("ham_learning/cp_mner/text-42")["entities"])]]
+    return table(["CP-MNER, test", "precision", "recall", "F1"], rows)
+
+
 def ham_speed() -> str:
     """Cost of HamLearning beside the bare encoder, by the number of objects."""
     rows = []
@@ -404,6 +410,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ham_planted": ham_planted,
     "ham_relevance": ham_relevance,
     "ham_text": ham_text,
+    "ham_cp_mner": ham_cp_mner,
     "ham_speed": ham_speed,
     "ham_graph": ham_graph,
     "crf": crf,
