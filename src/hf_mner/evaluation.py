@@ -49,6 +49,33 @@ def evaluate_model(
         entities were found. Fractions are in [0, 1].
     """
     started = time.perf_counter()
+    found = find_entities(
+        model,
+        processor,
+        examples,
+        sources=sources,
+        threshold=threshold,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    seconds = time.perf_counter() - started
+    return {**score_found(found, processor, examples, training_entities), "seconds": seconds}
+
+
+def find_entities(
+    model: Any,
+    processor: MnerProcessor,
+    examples: Sequence[MnerExample],
+    *,
+    sources: Sequence[KnowledgeSource] = (),
+    threshold: float = 0.0,
+    batch_size: int = 32,
+    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+) -> dict[str, list[MnerExample]]:
+    """Return, for each stage that the model runs, copies of the examples with the entities that it found.
+
+    The arguments are those of `evaluate_model`.
+    """
     cache = EncodingCache()  # one image's knowledge is encoded once, whatever the chunk it is in
     found: dict[str, list[MnerExample]] = {stage: [] for stage in model.stages or processor.stages}
     for first in progress(range(0, len(examples), CHUNK)):
@@ -57,6 +84,16 @@ def evaluate_model(
             model, processor, chunk, sources=sources, threshold=threshold, batch_size=batch_size, cache=cache
         ):
             found[stage].extend(part)
+    return found
+
+
+def score_found(
+    found: Mapping[str, Sequence[MnerExample]],
+    processor: MnerProcessor,
+    examples: Sequence[MnerExample],
+    training_entities: Iterable[str] | None = None,
+) -> dict[str, Any]:
+    """Score what a model found by stage (`find_entities`); see `evaluate_model`."""
     examples = list(examples)
     gold = [spans_of(example) for example in examples]
     scores: dict[str, Any] = {
@@ -66,7 +103,6 @@ def evaluate_model(
             if stage not in processor.stages_of_given
         },
         "examples": len(examples),
-        "seconds": time.perf_counter() - started,
     }
     queries = [pair for stage, part in found.items() for pair in answered_queries(part, examples, stage)]
     if queries:
