@@ -56,17 +56,42 @@ def score_grounded_entities(
     check_same_length(predictions, references, "tweets")
     predicted, gold = _by_span(predictions, "prediction"), _by_span(references, "reference")
 
-    def same_type(entity: GroundedEntity, answer: GroundedEntity) -> bool:
-        return entity["type"] == answer["type"]
-
     def same_region(entity: GroundedEntity, answer: GroundedEntity) -> bool:
         return is_region_right(entity["boxes"], answer["boxes"], iou_threshold, inclusive)
 
     return {
-        **_count(predicted, gold, lambda entity, answer: same_type(entity, answer) and same_region(entity, answer)),
-        "mner": _count(predicted, gold, same_type),
+        **_count(predicted, gold, lambda entity, answer: _same_type(entity, answer) and same_region(entity, answer)),
+        "mner": _count(predicted, gold, _same_type),
         "eeg": _count(predicted, gold, same_region),
     }
+
+
+def count_grounded_entities(
+    predictions: Sequence[Sequence[GroundedEntity]],
+    references: Sequence[Sequence[GroundedEntity]],
+    iou_threshold: float = 0.5,
+    inclusive: bool = False,
+) -> list[tuple[int, int, int]]:
+    """Count each text's grounded entities (span, type and region) by the rule of `score_grounded_entities`.
+
+    Args:
+        predictions: see `score_grounded_entities`.
+        references: the gold.
+        iou_threshold: in [0, 1).
+        inclusive: accept an IoU equal to the threshold.
+
+    Returns:
+        For each text `(correct, predicted, gold)`; their sums are what `score_grounded_entities` scores.
+
+    Raises:
+        ValueError: as `score_grounded_entities`.
+    """
+    score_grounded_entities(predictions, references, iou_threshold, inclusive)  # its errors name the tweet
+    counts = []
+    for predicted, gold in zip(predictions, references, strict=True):
+        scores = score_grounded_entities([predicted], [gold], iou_threshold, inclusive)
+        counts.append((scores["tp"], scores["tp"] + scores["fp"], scores["tp"] + scores["fn"]))
+    return counts
 
 
 def is_region_right(
@@ -87,6 +112,10 @@ def is_region_right(
         return not gold and not predicted
     best = max(box_iou(predicted[0], box) for box in gold)
     return best >= iou_threshold if inclusive else best > iou_threshold
+
+
+def _same_type(entity: GroundedEntity, answer: GroundedEntity) -> bool:
+    return entity["type"] == answer["type"]
 
 
 def _by_span(tweets: Sequence[Sequence[GroundedEntity]], role: str) -> _BySpan:

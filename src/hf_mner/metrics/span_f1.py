@@ -70,6 +70,26 @@ def score_spans(
     return scores
 
 
+def count_spans(
+    predictions: Sequence[Iterable[SpanLike]], references: Sequence[Iterable[SpanLike]]
+) -> list[tuple[int, int, int]]:
+    """Count the spans of each text by the rule of `score_spans`, for tests over texts (`randomization_test`).
+
+    Args:
+        predictions: for each text its `(start, end, type)`.
+        references: the gold spans.
+
+    Returns:
+        For each text `(correct, predicted, gold)`; their sums are what `score_spans` scores.
+
+    Raises:
+        ValueError: as `score_spans`.
+    """
+    check_same_length(predictions, references, "sentences")
+    sides = zip(_by_sentence(predictions), _by_sentence(references), strict=True)
+    return [(len(predicted & gold), len(predicted), len(gold)) for predicted, gold in sides]
+
+
 def check_span(span: SpanLike, sentence: int) -> SpanLike:
     """Return `span` as a plain tuple, or raise `ValueError` if it is not `(start, end, type)` with start < end."""
     if isinstance(span, dict | str) or len(span) != 3 or not 0 <= span[0] < span[1]:
@@ -90,6 +110,10 @@ def _collect(sentences: Sequence[Iterable[SpanLike]], typed: bool) -> set[_Item]
         for start, end, entity_type in (check_span(span, index) for span in spans):
             items.add((index, start, end, entity_type if typed else ""))
     return items
+
+
+def _by_sentence(sentences: Sequence[Iterable[SpanLike]]) -> list[set[SpanLike]]:
+    return [{check_span(span, index) for span in spans} for index, spans in enumerate(sentences)]
 
 
 def _score(predicted: set[_Item], gold: set[_Item]) -> dict[str, Any]:
