@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .images import load_rgb_image, read_image_size
     from .leakage import drop_leaked, find_leaks, refuse_leakage
     from .loaders import load_mner_dataset
+    from .noise import corrupt_labels
     from .publishing import write_parquet_dataset
     from .readers import DATASET_NAMES
     from .synthetic import PlantedSignal, load_planted_signal
@@ -24,6 +25,7 @@ _LAZY = {
     "DATASET_NAMES": "readers",
     "PlantedSignal": "synthetic",
     "chance_level": "synthetic_chance",
+    "corrupt_labels": "noise",
     "count_dataset": "counting",
     "drop_leaked": "leakage",
     "find_leaks": "leakage",
@@ -45,6 +47,7 @@ __all__ = [
     "Span",
     "bio_labels",
     "chance_level",
+    "corrupt_labels",
     "count_dataset",
     "decode_bio",
     "drop_leaked",
