@@ -8,12 +8,12 @@ from transformers import TrainingArguments
 
 from hf_mner.layers.losses import DISTILLATIONS, check_distillation
 
+from .awp import AWP_KINDS, AdversarialWeightPerturbation, check_awp
+
 
 @dataclass
 class MnerTrainingArguments(TrainingArguments):
-    """`transformers.TrainingArguments` plus distillation and learning rates of the heads and of the CRF.
-
-    Adversarial weight perturbation (SCANNER, section 4.2) is not built yet; its settings belong here.
+    """`transformers.TrainingArguments` plus distillation, adversarial weight perturbation and further learning rates.
 
     Args:
         distillation: how far gold labels are trusted (SCANNER, Eq. 4 and Table 3): `none` (plain cross-entropy),
@@ -22,6 +22,11 @@ class MnerTrainingArguments(TrainingArguments):
         head_learning_rate: learning rate of every parameter outside the pretrained encoders; `None` = the same.
         crf_learning_rate: learning rate of the CRF's transition scores, which want 100 to 1,000 times the encoder's;
             `None` = as the other heads.
+        awp_start_epoch: the first epoch, from 0, of adversarial weight perturbation; `None` = never. See
+            `AdversarialWeightPerturbation` for this and the next three.
+        awp_gamma: size of the perturbation relative to the weights.
+        awp_kind: `published` or `competition`.
+        awp_learning_rate: read by `competition` alone.
     """
 
     distillation: str = field(default="none", metadata={"help": f"One of {', '.join(DISTILLATIONS)}."})
@@ -29,7 +34,22 @@ class MnerTrainingArguments(TrainingArguments):
     head_learning_rate: float | None = field(default=None, metadata={"help": "Learning rate of the heads."})
     crf_learning_rate: float | None = field(default=None, metadata={"help": "Learning rate of the CRF."})
 
+    awp_start_epoch: float | None = field(default=None, metadata={"help": "First epoch of weight perturbation."})
+    awp_gamma: float = field(default=0.01, metadata={"help": "Size of the perturbation relative to the weights."})
+    awp_kind: str = field(default="published", metadata={"help": f"One of {', '.join(AWP_KINDS)}."})
+    awp_learning_rate: float | None = field(default=None, metadata={"help": "Of the competition kind."})
+
     def __post_init__(self):
         """Check the added fields, then those of transformers."""
         check_distillation(self.distillation)
+        start = 0.0 if self.awp_start_epoch is None else self.awp_start_epoch
+        check_awp(start, self.awp_gamma, self.awp_kind, self.awp_learning_rate)
         super().__post_init__()
+
+    def weight_perturbation(self) -> AdversarialWeightPerturbation | None:
+        """Build what perturbs weights, `None` = nothing does."""
+        if self.awp_start_epoch is None:
+            return None
+        return AdversarialWeightPerturbation(
+            self.awp_start_epoch, self.awp_gamma, self.awp_kind, self.awp_learning_rate
+        )

@@ -135,6 +135,7 @@ def last_whole_checkpoint(folder: Path) -> str | None:
 def training_arguments(settings: FittingRecipe, folder: Path, seed: int, metric: str | None) -> MnerTrainingArguments:
     """Translate the settings of a recipe to training arguments; `metric` chooses the best epoch, `None` the last."""
     chooses_best = metric is not None
+    perturbation = {f"awp_{name}": value for name, value in vars(settings.awp).items()} if settings.awp else {}
     return MnerTrainingArguments(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=settings.epochs,
@@ -159,6 +160,7 @@ def training_arguments(settings: FittingRecipe, folder: Path, seed: int, metric:
         metric_for_best_model=metric,
         greater_is_better=True if chooses_best else None,
         logging_strategy="epoch",
+        **perturbation,
     )
 
 

@@ -5,7 +5,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 import yaml
 from huggingface_hub.dataclasses import strict
@@ -21,6 +21,30 @@ from hf_mner.models.ham_learning.configuration_ham_learning import HamLearningCo
 from hf_mner.models.mmavk.configuration_mmavk import Fusion, check_filter
 from hf_mner.models.mner_qg.configuration_mner_qg import MnerQgConfig
 from hf_mner.models.mner_qg.queries import QueryStyle
+
+from .awp import AwpKind, check_awp
+
+
+@strict
+@dataclass(kw_only=True)
+class AwpRecipe:
+    """Adversarial weight perturbation, see `AdversarialWeightPerturbation`.
+
+    Args:
+        start_epoch: the first epoch, counted from 0, in which weights are perturbed; may be a fraction.
+        gamma: size of the perturbation relative to the weights.
+        kind: `published` or `competition`.
+        learning_rate: read by `competition` alone.
+    """
+
+    start_epoch: float | int
+    gamma: float | int = 0.01
+    kind: AwpKind = "published"
+    learning_rate: float | int | None = None
+
+    def validate_awp(self):
+        """Refuse settings out of their range."""
+        check_awp(self.start_epoch, self.gamma, self.kind, self.learning_rate)
 
 
 @strict
@@ -38,6 +62,7 @@ class FittingRecipe:
         adam_beta2: of AdamW, the memory of squared gradients. Where parts of a model begin to learn late, 0.98 lets
             them forget the large gradients of the first steps, which hold their steps small.
         bf16: bfloat16 autocast.
+        awp: a section that switches adversarial weight perturbation on.
     """
 
     epochs: float | int
@@ -48,6 +73,7 @@ class FittingRecipe:
     warmup: float | int = 0.0
     adam_beta2: float = 0.999
     bf16: bool = False
+    awp: AwpRecipe | None = None
 
     def validate_schedule(self):
         """Refuse numbers that train nothing."""
@@ -59,6 +85,9 @@ class FittingRecipe:
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         require(0 <= self.warmup < 1, "warmup", self.warmup, "a share in [0, 1)")
         require(0 < self.adam_beta2 < 1, "adam_beta2", self.adam_beta2, "between 0 and 1 (usual: 0.999)")
+        if self.awp is not None:
+            first = self.awp.start_epoch
+            require(first < self.epochs, "awp.start_epoch", first, f"less than `epochs` ({self.epochs})")
 
 
 @strict
@@ -492,6 +521,13 @@ def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
+def parse_value(value: Any, hint: Any, where: str) -> Any:
+    """Parse the value of one key: a section where its type is a dataclass; `null` where that is optional."""
+    sections: list[Any] = [kind for kind in (get_args(hint) or (hint,)) if is_dataclass(kind)]
+    is_section = bool(sections) and not (value is None and type(None) in get_args(hint))
+    return parse_recipe(value, sections[0], where) if is_section else value
+
+
 def parse_recipe(values: Mapping[str, Any], recipe_class: type, where: str) -> Any:
     """Build a recipe dataclass from a mapping; leftovers, gaps and wrong types are errors that name the key."""
     if not isinstance(values, Mapping):
@@ -501,10 +537,7 @@ def parse_recipe(values: Mapping[str, Any], recipe_class: type, where: str) -> A
     if unused:
         raise ValueError(f"Recipe {where} has keys that nothing reads: {unused}. Known keys: {sorted(known)}.")
     hints = get_type_hints(recipe_class)
-    parsed = {
-        key: parse_recipe(value, hints[key], f"{where}, {key}") if is_dataclass(hints[key]) else value
-        for key, value in values.items()
-    }
+    parsed = {key: parse_value(value, hints[key], f"{where}, {key}") for key, value in values.items()}
     try:
         return recipe_class(**parsed)
     except StrictDataclassClassValidationError as error:

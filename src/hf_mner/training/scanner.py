@@ -139,11 +139,10 @@ class ScannerTraining(Training):
         """Train a detector without the held-out examples and return what it wrongly proposes for them."""
         path = self.output_dir / f"non-entities-fold-{fold}.json"
         if not path.is_file():
-            stage = replace(
-                self.recipe.detection,
-                distillation="none",
-                epochs=self.recipe.cross_fitting.epochs or self.recipe.detection.epochs,
-            )
+            stage = self.recipe.detection
+            epochs = self.recipe.cross_fitting.epochs or stage.epochs
+            awp = stage.awp if stage.awp and stage.awp.start_epoch < epochs else None  # else it would never act
+            stage = replace(stage, distillation="none", epochs=epochs, awp=awp)
             excluded = set(held_out)
             rest = [example for index, example in enumerate(self.train) if index not in excluded]
             detector = self.fit_detection(f"detection-fold-{fold}", stage, rest, [])

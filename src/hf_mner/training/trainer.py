@@ -1,13 +1,15 @@
-"""The one trainer of all systems: `transformers.Trainer` with Trust Your Teacher and a learning rate for the heads."""
+"""The one trainer of all systems: `transformers.Trainer` with a teacher, perturbed weights and rates for the heads."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
+from torch import Tensor
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -16,10 +18,12 @@ from hf_mner.models.base.processing_base import MnerProcessor, Row
 from hf_mner.models.base.recognition import run_rows
 
 from .arguments import MnerTrainingArguments
+from .awp import undisturbed
 
 logger = logging.getLogger(__name__)
 
 LABELS = ("labels", "box_labels")  # the fields of rows that hold answers; metrics are given them in this order
+SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 class TrustYourTeacherTrainer(Trainer):
@@ -35,7 +39,7 @@ class TrustYourTeacherTrainer(Trainer):
         teacher: a trained model of the same task, or its folder; needed unless `args.distillation` is `"none"`.
         train_dataset: rows, as `processor.rows(examples, stage, label2id)` makes them.
         processing_class: the processor; its `pad` is the collator.
-        args: with `distillation` and `head_learning_rate`.
+        args: with `distillation`, `head_learning_rate` and `awp_start_epoch`.
         kwargs: everything else that `Trainer` takes.
 
     Raises:
@@ -77,9 +81,46 @@ class TrustYourTeacherTrainer(Trainer):
             train_dataset=train_dataset,
             **kwargs,
         )
+        self.awp = args.weight_perturbation()
+        kind = self.accelerator.distributed_type
+        if self.awp is not None and kind in SHARDED:
+            raise ValueError(
+                f"Adversarial weight perturbation reads whole weights, and {kind.value} cuts them up; train with plain"
+                " `torchrun` (DDP), or leave `awp_start_epoch` (`awp` of a recipe) out."
+            )
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Train on one micro-batch, from `awp_start_epoch` on at perturbed weights (see `perturbing_gradients`)."""
+        if self.awp is None or not self.awp.acts(self.state.epoch):
+            return super().training_step(model, inputs, num_items_in_batch)
+        gradients = self.perturbing_gradients(model, inputs)
+        if self.awp.adds_plain_gradient:
+            add_gradients(gradients)
+        with self.awp.perturbed(gradients):
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    def perturbing_gradients(self, model: torch.nn.Module, inputs: Any) -> dict[torch.nn.Parameter, Tensor | None]:
+        """Return the gradient of one micro-batch's loss by each trainable parameter, by which it is perturbed.
+
+        They are as `accelerator.backward` would give them; what earlier micro-batches accumulated is not touched. The
+        model is read without its wrapper for several processes, so that they exchange nothing: each
+        perturbs by its own share of the batch, and the gradients at the perturbed weights are averaged as ever. So `k`
+        processes are worth `k` micro-batches of one process.
+        """
+        network = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        network.train()
+        inputs = self._prepare_inputs(inputs)
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        with undisturbed(network), self.compute_loss_context_manager():
+            loss = self.compute_loss(network, inputs) / self.current_gradient_accumulation_steps
+            if self.accelerator.scaler is not None:  # float16 gradients would vanish
+                loss = self.accelerator.scaler.scale(loss)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return dict(zip(parameters, gradients, strict=True))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ARG002 Trainer's own
         """Return the model's loss, or Eq. 4 plus the weighted grounding loss where a teacher was read."""
+        inputs = dict(inputs)  # which the caller may read again
         teacher_logits = inputs.pop("teacher_logits", None)
         outputs = model(**inputs)
         loss = outputs.loss
@@ -121,6 +162,15 @@ class TrustYourTeacherTrainer(Trainer):
         if isinstance(sampler, LengthGroupedSampler):
             sampler.lengths = [self.processing_class.row_length(row) for row in rows or self.train_dataset]
         return sampler
+
+
+def add_gradients(gradients: Mapping[torch.nn.Parameter, Tensor | None]) -> None:
+    """Add gradients to those that parameters have accumulated."""
+    for parameter, gradient in gradients.items():
+        if gradient is not None and parameter.grad is not None:
+            parameter.grad.add_(gradient)
+        elif gradient is not None:
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)  # in the parameter's own layout
 
 
 def normalization_weights(model: torch.nn.Module) -> set[str]:
