@@ -88,6 +88,34 @@ class LinearChainCrf(nn.Module):
             words = words_by_step(mask.sum(1), mask.shape[1])
             return LogLikelihood.apply(emissions, *self.scores(), tags, *words)
 
+    def conditional_log_probs(self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return `b n c`, the log-probability of every tag at each word, given the tags before it and the whole text.
+
+        A linear-chain CRF is a Markov chain: `log p(y | x) = sum_i log p(y_i | y_(i-1), x)` with
+        `p(y_i | y_(i-1), x)` in proportion to `exp(transition[y_(i-1), y_i] + emission[i, y_i] + beta_i(y_i))`, where
+        `beta_i(y_i)` is the log-weight of all ways to go on, and the first word has `start` in the place of a
+        transition. So the entries of `tags` sum to what `forward` returns, and their gradient is its gradient.
+
+        Args:
+            emissions: `b n c`.
+            tags: `b n`, the history of each word: the tag before it is that of `tags`. Under padding they are not
+                read.
+            mask: `b n`; `None` = every position is a word.
+
+        Returns:
+            `b n c`, float32; `exp` of it sums to 1 at each word. 0 at padding.
+
+        Source: Lafferty, McCallum and Pereira 2001; the backward recursion of Rabiner 1989, Eq. 24 and 25.
+        """
+        emissions, mask = self.check_inputs(emissions, mask)
+        tags = check_tags(tags, mask, self.num_tags)
+        start, transitions, end = self.scores()
+        with full_precision(emissions):
+            emissions = torch.where(mask.unsqueeze(-1), emissions, 0.0)  # whatever padding holds is not read
+            history = torch.cat([start.expand(len(tags), 1, -1), transitions[tags[:, :-1]]], dim=1)  # b n c
+            scores = history + emissions + backward_messages(emissions, transitions, end, mask)
+            return torch.log_softmax(scores, dim=-1).masked_fill(~mask.unsqueeze(-1), 0.0)
+
     @torch.no_grad()
     def marginals(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return `b n c`, the probability of each tag at each word over all paths; 0 at padding.
@@ -151,6 +179,27 @@ class LinearChainCrf(nn.Module):
 def full_precision(tensor: Tensor) -> torch.autocast:
     """Switch autocast off: sums of more than a hundred steps do not survive bfloat16."""
     return torch.autocast(tensor.device.type, enabled=False)
+
+
+def backward_messages(emissions: Tensor, transitions: Tensor, end: Tensor, mask: Tensor) -> Tensor:
+    """Return `b n c`, the log-weight of all ways to go on after each tag, up to a constant for each word.
+
+    Differentiable, unlike `pass_messages`, and slower.
+
+    Args:
+        emissions: `b n c`, finite at padding too.
+        transitions: `c c`.
+        end: `c`.
+        mask: `b n`, bool. The last word's message is `end`, and so is padding's.
+    """
+    message = end.expand(len(emissions), -1)  # b c
+    messages = [message]
+    for emission, is_word in zip(emissions.unbind(1)[:0:-1], mask.unbind(1)[:0:-1], strict=True):
+        onward = torch.logsumexp(transitions + (emission + message).unsqueeze(1), dim=-1)
+        onward = onward - onward.detach().amax(-1, keepdim=True)  # a long text's weight would outgrow its differences
+        message = torch.where(is_word.unsqueeze(-1), onward, end)
+        messages.append(message)
+    return torch.stack(messages[::-1], dim=1)
 
 
 class LogLikelihood(torch.autograd.Function):

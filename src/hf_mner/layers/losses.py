@@ -57,7 +57,6 @@ def trust_your_teacher_loss(
     Source: SCANNER, Eq. 4 and Table 3 (https://arxiv.org/abs/2404.01914).
     Departure: Eq. 4 sums over samples; the mean keeps the learning rate independent of the batch's size.
     """
-    check_distillation(distillation)
     if teacher_logits.shape[-1] != logits.shape[-1]:
         raise ValueError(
             f"The teacher scores {teacher_logits.shape[-1]} classes and the student {logits.shape[-1]};"
@@ -65,12 +64,65 @@ def trust_your_teacher_loss(
         )
     labelled = labels != IGNORE_INDEX
     student = F.log_softmax(logits[labelled].float(), dim=-1)  # m c
-    teacher = F.log_softmax(teacher_logits[labelled].float(), dim=-1).detach()  # m c
-    gold = labels[labelled].unsqueeze(-1)  # m 1
+    teacher = F.log_softmax(teacher_logits[labelled].float(), dim=-1)  # m c
+    return blended_losses(student, teacher, labels[labelled], distillation).sum() / labelled.sum().clamp(min=1)
+
+
+def trust_your_teacher_binary_loss(
+    logits: Tensor, teacher_logits: Tensor, targets: Tensor, asked: Tensor, distillation: Distillation = "tyt"
+) -> Tensor:
+    """Blend yes-or-no answers with a teacher's, see `trust_your_teacher_loss`.
+
+    A raw score `x` stands for the two classes no and yes with the probabilities `sigmoid(-x)` and `sigmoid(x)`. So it
+    serves Bernoulli outputs, and a softmax over two scores, of which `x` is the difference (yes less no).
+
+    Args:
+        logits: `...`, the student's raw scores of "yes".
+        teacher_logits: `...`, the teacher's; no gradient flows into them.
+        targets: `...`, bool, the gold answers.
+        asked: `...`, bool, True for the positions that count; the others are not read.
+        distillation: how `a_i` is chosen.
+
+    Returns:
+        The mean over the positions that count; 0 when there is none.
+
+    Raises:
+        ValueError: if the teacher's scores have another shape, or `distillation` is unknown.
+
+    Source: SCANNER, Eq. 4 and Table 3, for two classes.
+    """
+    if teacher_logits.shape != logits.shape:
+        raise ValueError(
+            f"The teacher's scores have the shape {tuple(teacher_logits.shape)} and the student's"
+            f" {tuple(logits.shape)}; let both read the same rows and the same classes."
+        )
+    student, teacher = (two_class_log_probs(scores[asked].float()) for scores in (logits, teacher_logits))  # m 2
+    return blended_losses(student, teacher, targets[asked].long(), distillation).sum() / asked.sum().clamp(min=1)
+
+
+def two_class_log_probs(logits: Tensor) -> Tensor:
+    """Return the log-probabilities of no and yes, `... 2`, of raw scores of yes (`...`)."""
+    return torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], dim=-1)
+
+
+def blended_losses(student: Tensor, teacher: Tensor, gold: Tensor, distillation: Distillation) -> Tensor:
+    """Return the term of Eq. 4 of each position: `a_i CE(y_i, S_i) + (1 - a_i) KL(S_i || T_i)`.
+
+    Args:
+        student: `m c`, log-probabilities.
+        teacher: `m c`, log-probabilities; no gradient flows into them.
+        gold: `m`, long.
+        distillation: how `a_i` is chosen.
+
+    Returns:
+        `m`.
+    """
+    check_distillation(distillation)
+    teacher, gold = teacher.detach(), gold.unsqueeze(-1)
     cross_entropy = -student.gather(-1, gold).squeeze(-1)  # m
     divergence = (student.exp() * (student - teacher)).sum(-1)  # m, KL(S || T)
     trust = teacher_trust(teacher.gather(-1, gold).squeeze(-1).exp(), distillation)  # m
-    return (trust * cross_entropy + (1 - trust) * divergence).sum() / labelled.sum().clamp(min=1)
+    return trust * cross_entropy + (1 - trust) * divergence
 
 
 def check_distillation(distillation: str) -> None:

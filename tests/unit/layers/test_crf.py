@@ -419,3 +419,73 @@ def test_bio_constraints_of_each_pair():
         assert constraints.steps[before, after] == is_valid_bio(
             [f"B-{LABELS[before][2:]}" if before else "O", LABELS[after]]
         )
+
+
+# --------------------------------------------------------------------------------------------------- given the history
+
+
+def enumerated_conditionals(layer: LinearChainCrf, emission: Tensor, history: list[int]) -> Tensor:
+    """Return `n c`: of all paths that begin with the history, the share that goes on with each tag."""
+    paths, scores = enumerate_paths(layer, emission)
+    rows = []
+    for step in range(len(emission)):
+        weights = [
+            torch.stack(
+                [
+                    score
+                    for path, score in zip(paths, scores, strict=True)
+                    if list(path[: step + 1]) == [*history[:step], tag]
+                ]
+            ).logsumexp(0)
+            for tag in range(layer.num_tags)
+        ]
+        rows.append(torch.log_softmax(torch.stack(weights), dim=0))
+    return torch.stack(rows)
+
+
+def test_conditionals_are_those_of_all_paths():
+    layer, emissions, tags, mask = make()
+    found = layer.conditional_log_probs(emissions, tags, mask)
+    assert not found[~mask].any()
+    for row, emission, path, real in zip(found, emissions, tags, mask, strict=True):
+        if real.any():
+            expected = enumerated_conditionals(layer, emission[real], path[real].tolist())
+            assert torch.allclose(row[real], expected, **CLOSE)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0, 30.0])
+def test_conditionals_sum_to_1_and_those_of_the_path_to_its_likelihood(scale):
+    layer, emissions, tags, mask = make(num_tags=5, lengths=(1, 7, 0, 4, 40), scale=scale)
+    found = layer.conditional_log_probs(emissions, tags, mask)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.exp().sum(-1)[mask], torch.ones(()), **CLOSE)
+    gold = found.gather(-1, tags.clamp(min=0).unsqueeze(-1)).squeeze(-1).sum(1)
+    assert torch.allclose(gold, layer(emissions, tags, mask), rtol=1e-5, atol=1e-4)  # 40 terms of up to 100
+
+
+def test_conditionals_of_the_path_have_the_likelihoods_gradient():
+    layer, emissions, tags, mask = make(num_tags=4, lengths=(3, 6, 1))
+    index = tags.clamp(min=0).unsqueeze(-1)
+    found = gradients(
+        layer, emissions, lambda e: layer.conditional_log_probs(e, tags, mask).gather(-1, index).squeeze(-1).sum(1)
+    )
+    expected = gradients(layer, emissions, lambda e: layer(e, tags, mask))
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, **CLOSE_SUMS)
+
+
+def test_a_long_text_keeps_its_conditionals():
+    layer, emissions, tags, mask = make(num_tags=5, lengths=(600,), scale=4.0)
+    found = layer.conditional_log_probs(emissions, tags, mask)
+    exact = layer.double()
+    exact.scores = lambda: (exact.start_transitions, exact.transitions, exact.end_transitions)
+    exact.check_inputs = lambda emissions, mask: (emissions, mask)
+    # Messages that were not normalised would be about 5,000 and have lost three digits.
+    assert torch.allclose(found.double(), exact.conditional_log_probs(emissions.double(), tags, mask), **CLOSE)
+
+
+def test_conditionals_are_float32_under_autocast():
+    layer, emissions, tags, mask = make()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer.conditional_log_probs(emissions, tags, mask)
+    assert torch.equal(found, layer.conditional_log_probs(emissions, tags, mask))

@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from hf_mner.layers.losses import DISTILLATIONS, classification_loss, grounding_loss, trust_your_teacher_loss
+from hf_mner.layers.losses import (
+    DISTILLATIONS,
+    classification_loss,
+    grounding_loss,
+    trust_your_teacher_binary_loss,
+    trust_your_teacher_loss,
+)
 
 CLASSES = 4
 
@@ -182,3 +188,51 @@ def test_grounding_loss_of_nothing_is_zero(overlaps):
     loss.backward()
     assert loss == 0
     assert torch.equal(scores.grad, torch.zeros_like(scores))
+
+
+# ------------------------------------------------------------------------------------------------------- yes and no
+
+
+@pytest.fixture
+def answers() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Student scores, teacher scores, gold answers, and which count, of 3 texts with 6 questions."""
+    generator = torch.Generator().manual_seed(5)
+    student, teacher = torch.randn(2, 3, 6, generator=generator) * 2
+    targets, asked = (torch.rand(2, 3, 6, generator=generator) > 0.4).unbind()
+    return student, teacher, targets, asked
+
+
+@pytest.mark.parametrize("distillation", DISTILLATIONS)
+def test_binary_tyt_is_that_of_two_classes(answers, distillation):
+    student, teacher, targets, asked = answers
+    two = [torch.stack([torch.full_like(scores, 0.3), scores + 0.3], dim=-1) for scores in (student, teacher)]
+    labels = targets.long().masked_fill(~asked, -100)
+    expected = trust_your_teacher_loss(*two, labels, distillation)
+    assert torch.allclose(trust_your_teacher_binary_loss(*answers, distillation), expected)
+
+
+def test_binary_none_is_binary_cross_entropy(answers):
+    student, _, targets, asked = answers
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(student[asked], targets[asked].float())
+    assert torch.allclose(trust_your_teacher_binary_loss(*answers, "none"), expected)
+
+
+def test_a_teacher_that_is_sure_of_gold_leaves_binary_cross_entropy(answers):
+    student, _, targets, asked = answers
+    sure = torch.where(targets, 40.0, -40.0)
+    expected = trust_your_teacher_binary_loss(*answers, "none")
+    assert torch.allclose(trust_your_teacher_binary_loss(student, sure, targets, asked, "tyt"), expected)
+
+
+def test_positions_that_are_not_asked_are_not_read(answers):
+    student, teacher, targets, asked = answers
+    before = trust_your_teacher_binary_loss(*answers)
+    student, teacher = (scores.masked_fill(~asked, math.nan) for scores in (student, teacher))
+    assert trust_your_teacher_binary_loss(student, teacher, targets ^ ~asked, asked) == before
+    assert trust_your_teacher_binary_loss(student, teacher, targets, torch.zeros_like(asked)) == 0
+
+
+def test_answers_to_other_questions_are_refused(answers):
+    student, teacher, targets, asked = answers
+    with pytest.raises(ValueError, match=r"shape \(3, 5\) and the student's \(3, 6\); let both read the same rows"):
+        trust_your_teacher_binary_loss(student, teacher[:, 1:], targets, asked)
