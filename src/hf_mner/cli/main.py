@@ -13,6 +13,8 @@ from .inspect import app as inspect_app
 from .knowledge import app as knowledge_app
 from .predict import predict
 from .publish import card, compact
+from .report import report
+from .reproduce import reproduce
 from .sweep import sweep
 from .train import train
 
@@ -25,7 +27,9 @@ app = typer.Typer(
 app.command()(predict)
 app.command()(train)
 app.command()(sweep)
+app.command()(reproduce)
 app.command()(evaluate)
+app.command()(report)
 app.command()(compact)
 app.command()(card)
 app.add_typer(data_app, name="data")

@@ -12,7 +12,7 @@ from hf_mner.metrics.evaluate_modules import metric_path
 from hf_mner.metrics.grounded_f1 import count_grounded_entities, score_grounded_entities
 from hf_mner.metrics.grounding import score_grounding
 from hf_mner.metrics.report import format_scores
-from hf_mner.metrics.seen_unseen import score_seen_unseen, surface_forms
+from hf_mner.metrics.seen_unseen import score_seen_unseen, select_seen, surface_forms
 from hf_mner.metrics.significance import Difference, paired_bootstrap_interval, randomization_test
 from hf_mner.metrics.span_f1 import count_spans, score_spans, score_tags
 
@@ -37,5 +37,6 @@ __all__ = [
     "score_seen_unseen",
     "score_spans",
     "score_tags",
+    "select_seen",
     "surface_forms",
 ]

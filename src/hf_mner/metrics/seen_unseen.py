@@ -53,24 +53,47 @@ def score_seen_unseen(
     Source: SCANNER (Ok et al. 2024), Tables 1 and 8.
     Departure: the paper says only "not found in the training datasets"; surface form and case are our reading of it.
     """
-    if isinstance(training_entities, str):
-        raise ValueError("`training_entities` is one string; give a set of surface forms, see `surface_forms`.")
     check_same_length(predictions, references, "sentences")
-    check_same_length(tokens, references, "sentences")
-    known = {form if case_sensitive else form.casefold() for form in training_entities}
 
-    def is_seen(index: int, span: SpanLike) -> bool:
-        form = _surface(tokens[index], span, index)
-        return (form if case_sensitive else form.casefold()) in known
-
-    def side(sentences: Sequence[Sequence[SpanLike]], seen: bool) -> list[list[SpanLike]]:
-        return [[span for span in spans if is_seen(index, span) == seen] for index, spans in enumerate(sentences)]
+    def side(sentences: Sequence[Sequence[SpanLike]], is_seen: bool) -> list[list[SpanLike]]:
+        return select_seen(sentences, tokens, training_entities, is_seen, case_sensitive)
 
     return {
         "seen": score_spans(side(predictions, True), side(references, True)),
         "unseen": score_spans(side(predictions, False), side(references, False)),
         "overall": score_spans(predictions, references),
     }
+
+
+def select_seen(
+    spans: Sequence[Sequence[SpanLike]],
+    tokens: Sequence[Sequence[str]],
+    training_entities: Collection[str],
+    is_seen: bool = True,
+    case_sensitive: bool = True,
+) -> list[list[SpanLike]]:
+    """Return the spans whose surface form is an entity of the training data, or is none.
+
+    Args:
+        spans: for each sentence its `(start, end, type)`.
+        tokens: for each sentence its words.
+        training_entities: see `score_seen_unseen`.
+        is_seen: False returns the spans whose surface form is none.
+        case_sensitive: see `score_seen_unseen`.
+
+    Raises:
+        ValueError: as `score_seen_unseen`.
+    """
+    if isinstance(training_entities, str):
+        raise ValueError("`training_entities` is one string; give a set of surface forms, see `surface_forms`.")
+    check_same_length(tokens, spans, "sentences")
+    known = {form if case_sensitive else form.casefold() for form in training_entities}
+
+    def is_known(index: int, span: SpanLike) -> bool:
+        form = _surface(tokens[index], span, index)
+        return (form if case_sensitive else form.casefold()) in known
+
+    return [[span for span in part if is_known(index, span) == is_seen] for index, part in enumerate(spans)]
 
 
 def _surface(words: Sequence[str], span: SpanLike, index: int) -> str:

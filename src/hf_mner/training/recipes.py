@@ -5,7 +5,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from huggingface_hub.dataclasses import strict
@@ -171,6 +171,8 @@ class Recipe:
         sources: knowledge sources that are asked for what the data do not bring along, see `open_sources`: names of
             `hf_mner.knowledge.registry.SOURCES`, or mappings from a name to its settings.
         train_splits: the splits that are trained on; more than `train` means no choice by validation score.
+        label_noise: share of the training entities that are spoilt on purpose, see `corrupt_labels` (SCANNER,
+            Figure 5).
     """
 
     dataset: str
@@ -180,11 +182,13 @@ class Recipe:
     knowledge: list[str] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
     train_splits: list[Literal["train", "validation"]] = field(default_factory=lambda: ["train"])
+    label_noise: float | int = 0.0
 
     def validate_dataset(self):
         """Refuse a data set that no loader knows."""
         require(self.dataset in DATASET_NAMES, "dataset", self.dataset, f"one of {', '.join(DATASET_NAMES)}")
         require("train" in self.train_splits, "train_splits", self.train_splits, "a list with 'train'")
+        require(0 <= self.label_noise <= 1, "label_noise", self.label_noise, "a share in [0, 1]")
 
     def validate_sources(self):
         """Refuse sources and settings of sources that nothing reads."""
@@ -522,8 +526,13 @@ def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def parse_value(value: Any, hint: Any, where: str) -> Any:
-    """Parse the value of one key: a section where its type is a dataclass; `null` where that is optional."""
+    """Parse the value of one key: a section where its type is a dataclass; `null` where that is optional.
+
+    A list of dataclasses is read as a list of sections.
+    """
     sections: list[Any] = [kind for kind in (get_args(hint) or (hint,)) if is_dataclass(kind)]
+    if sections and get_origin(hint) is list and isinstance(value, list):
+        return [parse_recipe(item, sections[0], where) for item in value]
     is_section = bool(sections) and not (value is None and type(None) in get_args(hint))
     return parse_recipe(value, sections[0], where) if is_section else value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import yaml
 from transformers import PreTrainedModel, TrainerCallback
 
 from hf_mner.data.loaders import load_mner_dataset
+from hf_mner.data.noise import corrupt_labels
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.registry import open_sources
 from hf_mner.knowledge.store import KnowledgeStore
@@ -23,6 +25,8 @@ from .scanner import ScannerTraining
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+logger = logging.getLogger(__name__)
 
 TRAININGS: dict[str, type[Any]] = {
     "scanner": ScannerTraining,
@@ -51,23 +55,36 @@ def train_from_recipe(
     Raises:
         ValueError: if `output_dir` already holds the run of another recipe.
     """
+    return open_training(recipe, output_dir, data_dir, callbacks, store).run()
+
+
+def open_training(
+    recipe: Any,
+    output_dir: str | Path,
+    data_dir: str | Path | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    store: KnowledgeStore | None = None,
+) -> Any:
+    """Load the data of a recipe, claim its folder and return its `Training`; see `train_from_recipe`."""
     claim_folder(Path(output_dir), recipe)
     dataset = load_mner_dataset(recipe.dataset, data_dir, granularity=recipe.granularity, knowledge=recipe.knowledge)
     if "train" not in dataset:
         raise ValueError(f"Data set {recipe.dataset!r} has no split `train` here, only {', '.join(dataset)}.")
     has_choice = "validation" in dataset and "validation" not in recipe.train_splits  # else the last epoch is kept
-    training = TRAININGS[recipe.system](
+    types = entity_types(dataset["train"])
+    train = [example for split in recipe.train_splits for example in examples_of(dataset[split], recipe.reads_images)]
+    if recipe.label_noise:
+        train, spoilt = corrupt_labels(train, recipe.label_noise, recipe.seed, types)
+        logger.info("Labels of %d training entities were spoilt on purpose: %s", sum(spoilt.values()), spoilt)
+    return TRAININGS[recipe.system](
         recipe,
-        train=[
-            example for split in recipe.train_splits for example in examples_of(dataset[split], recipe.reads_images)
-        ],
+        train=train,
         validation=examples_of(dataset["validation"], recipe.reads_images) if has_choice else [],
-        types=entity_types(dataset["train"]),
+        types=types,
         output_dir=output_dir,
         sources=open_sources(recipe.sources, data_dir, store),
         callbacks=callbacks,
     )
-    return training.run()
 
 
 def claim_folder(folder: Path, recipe: Any) -> None:

@@ -41,9 +41,16 @@ class ScannerTraining(Training):
 
     `output_dir` also receives `detection-teacher/`, `detection/`, `non-entities.json`, `recognition-teacher/` and
     `recognition/`; the joined checkpoint lies at its top. An encyclopedia is asked for every candidate.
+
+    Runs that differ in stage 2 alone can share `detection_dir` (stage 1 and its teacher) and `non_entities_dir`
+    (`non-entities.json`); by default both are `output_dir`.
     """
 
     recipe: ScannerRecipe
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.detection_dir = self.non_entities_dir = self.output_dir
 
     @cached_property
     def id2label(self) -> dict[int, str]:
@@ -62,7 +69,7 @@ class ScannerTraining(Training):
 
     def run(self) -> ScannerForMultimodalNer:
         """Train what is not trained yet, join both stages, save them to `output_dir`, and return the model."""
-        detection = self.with_teacher("detection", self.recipe.detection, self.detection_stage)
+        detection = self.run_detection()
         recognition = self.with_teacher("recognition", self.recipe.recognition, self.recognition_stage)
         model = ScannerForMultimodalNer.from_stages(
             detection, recognition, num_shared_layers=self.recipe.recognition.num_shared_layers
@@ -70,6 +77,10 @@ class ScannerTraining(Training):
         model.save_pretrained(self.output_dir)
         self.processor.save_pretrained(self.output_dir)
         return model.eval()
+
+    def run_detection(self) -> ScannerForSpanDetection:
+        """Train stage 1, and its teacher where it needs one, and return it."""
+        return self.with_teacher("detection", self.recipe.detection, self.detection_stage)
 
     def with_teacher(self, name: str, stage: StageRecipe, train: Callable[..., Any]) -> Any:
         """Train a stage, and before it, where the recipe distils and names no teacher, the teacher."""
@@ -84,18 +95,17 @@ class ScannerTraining(Training):
         self, name: str, stage: StageRecipe, teacher: PreTrainedModel | str | None = None
     ) -> ScannerForSpanDetection:
         """Train stage 1 on all training examples, or load it where it is finished."""
-        return self.fit_detection(name, stage, self.train, self.validation, teacher)
+        return self.fit_detection(self.detection_dir / name, stage, self.train, self.validation, teacher)
 
     def fit_detection(
         self,
-        name: str,
+        folder: Path,
         stage: StageRecipe,
         train: Sequence[MnerExample],
         validation: Sequence[MnerExample],
         teacher: PreTrainedModel | str | None = None,
     ) -> ScannerForSpanDetection:
-        """Train a span detector; validation examples choose the best epoch."""
-        folder = self.output_dir / name
+        """Train a span detector in a folder; validation examples choose the best epoch."""
         if is_finished(folder):
             return load_finished(ScannerForSpanDetection, folder)
         set_seed(self.recipe.seed)
@@ -123,7 +133,7 @@ class ScannerTraining(Training):
         folds = self.recipe.cross_fitting.folds
         if not folds:
             return [[] for _ in self.train]
-        path = self.output_dir / "non-entities.json"
+        path = self.non_entities_dir / "non-entities.json"
         if not path.is_file():
             order = list(range(len(self.train)))
             random.Random(self.recipe.seed).shuffle(order)
@@ -137,7 +147,8 @@ class ScannerTraining(Training):
 
     def cross_fit(self, fold: int, held_out: Sequence[int]) -> list[list[tuple]]:
         """Train a detector without the held-out examples and return what it wrongly proposes for them."""
-        path = self.output_dir / f"non-entities-fold-{fold}.json"
+        path = self.non_entities_dir / f"non-entities-fold-{fold}.json"
+        folder = self.non_entities_dir / f"detection-fold-{fold}"
         if not path.is_file():
             stage = self.recipe.detection
             epochs = self.recipe.cross_fitting.epochs or stage.epochs
@@ -145,12 +156,12 @@ class ScannerTraining(Training):
             stage = replace(stage, distillation="none", epochs=epochs, awp=awp)
             excluded = set(held_out)
             rest = [example for index, example in enumerate(self.train) if index not in excluded]
-            detector = self.fit_detection(f"detection-fold-{fold}", stage, rest, [])
+            detector = self.fit_detection(folder, stage, rest, [])
             examples = [self.train[index] for index in held_out]
             proposed = self.propose(detector, examples)
             wrong = [sorted(set(p) - gold_spans(e)) for p, e in zip(proposed, examples, strict=True)]
             write_whole(path, json.dumps(wrong))
-            shutil.rmtree(self.output_dir / f"detection-fold-{fold}", ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         return json.loads(path.read_text())
 
     # ------------------------------------------------------------------------------------------------ stage 2

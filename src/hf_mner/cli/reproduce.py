@@ -1,0 +1,102 @@
+"""`hf-mner reproduce`: a paper's table rerun by one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from .options import DataDir, Settings, StoreFile
+from .train import parse_setting
+
+
+def reproduce(
+    table: Annotated[str | None, typer.Argument(help="Such as scanner-table3; nothing lists all.")] = None,
+    scale: Annotated[
+        Literal["mini", "paper"], typer.Option(help="Recipes for a CPU, or with the paper's settings.")
+    ] = "mini",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row; seeds are 42, 43, ...")] = 5,
+    output: Annotated[Path, typer.Option(help="Folder of the runs; tables share them.")] = Path("runs/reproduction"),
+    results: Annotated[Path | None, typer.Option(help="Results file; default: OUTPUT/TABLE-SCALE.json.")] = None,
+    recipes: Annotated[Path, typer.Option(help="Folder of recipes.")] = Path("recipes"),
+    row: Annotated[list[str] | None, typer.Option(help="Run this row alone (may be repeated).")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Run this data set alone (may be repeated).")] = None,
+    data_dir: DataDir = None,
+    settings: Settings = None,
+    store: StoreFile = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, each in a process of its own.")] = 1,
+    is_plan_only: Annotated[bool, typer.Option("--plan", help="Say what would run, and what is missing.")] = False,
+    keeps_weights: Annotated[
+        bool, typer.Option("--keep-weights/--drop-weights", help="Of runs that are scored.")
+    ] = True,
+) -> None:
+    """Rerun a table or figure of a paper: plan, train what is not trained, score, test, write the results file.
+
+    Finished runs are not done again and killed ones go on when the command is given again. What cannot run here is
+    listed with the files that are missing.
+    """
+    from hf_mner.reproduction.tables import load_table, table_names
+
+    if table is None:
+        for name in table_names():
+            typer.echo(f"{name:22} {load_table(name).title}")
+        return
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    from hf_mner.reproduction.plan import plan_table
+    from hf_mner.reproduction.runner import RunsFailed, run_plan
+
+    parsed = load_table(table)
+    if not recipes.is_dir():
+        raise FileNotFoundError(
+            f"`--recipes {recipes}` is no folder; run in a checkout of the repository, or name its folder of recipes."
+        )
+    changes = dict(map(parse_setting, settings or []))
+    plan = plan_table(parsed, scale, seeds, recipes, data_dir, changes, row, dataset)
+    tell_missing(plan.missing)
+    if is_plan_only:
+        for run in plan.runs.values():
+            typer.echo(run.key)
+        return
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("hf_mner").setLevel(logging.INFO)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    failure = None
+    try:
+        run_plan(plan, output, data_dir, store, jobs, keeps_weights, typer.echo)
+    except RunsFailed as error:  # what is finished is reported all the same
+        failure = error
+    file = results or output / f"{table}-{scale}.json"
+    report(table, parsed, scale, plan, output, file)
+    if failure is not None:
+        raise failure
+
+
+def tell_missing(missing: list[Any]) -> None:
+    """Say what cannot run, and why; rows that lack the same are named together."""
+    rows_of: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for item in missing:
+        rows_of.setdefault((item.dataset, item.reasons), []).append(item.row)
+    for (dataset, reasons), rows in rows_of.items():
+        typer.echo(f"cannot run on {dataset}: {'; '.join(rows)}", err=True)
+        for reason in reasons:
+            typer.echo(f"  {reason}", err=True)
+
+
+def report(name: str, table: Any, scale: Any, plan: Any, output: Path, file: Path) -> None:
+    """Write the results file and print it."""
+    from hf_mner.reproduction.summary import markdown, summarise_table
+
+    summary = summarise_table(name, table, scale, plan, output)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    typer.echo(f"{summary['title']} ({scale}; mean ± deviation over seeds, in brackets the paper's figure)\n")
+    typer.echo(markdown(summary))
+    for left in summary["unfinished"]:
+        typer.echo(f"not finished: {left}", err=True)
+    typer.echo(f"\nResults: {file}")

@@ -1,0 +1,162 @@
+"""What a table's runs came to: means and deviations beside the paper's figures, tests, and which claims hold."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from hf_mner.metrics import paired_bootstrap_interval, randomization_test
+
+from .plan import Cell, Plan
+from .tables import PaperTable, Scale
+from .worker import scores_file
+
+SIGNIFICANT = 0.05
+DEVIATION = "deviation"
+
+
+def summarise_table(name: str, table: PaperTable, scale: Scale, plan: Plan, output: Path) -> dict[str, Any]:
+    """Collect the scores of a plan's finished runs.
+
+    Args:
+        name: of the table.
+        table: the table.
+        scale: see `plan_table`.
+        plan: see `plan_table`.
+        output: the folder of the runs.
+
+    Returns:
+        `rows`: for each row and data set the seeds, and for each column the seeds' `values`, `mean` and `deviation`
+        (of the sample, `None` for one seed), as fractions, and what the `paper` prints, times 100; `comparisons` with
+        the baseline and `claims`, each with the difference of F1 (fractions), its 95 % interval over texts and the
+        p-value of a paired randomization test over texts, all seeds together; `missing`: what could not be run.
+    """
+    groups = {key: list(cells) for key, cells in groupby(plan.cells, key=lambda cell: (cell.row, cell.dataset))}
+    scored = {key: scores for key, cells in groups.items() if (scores := read_scores(cells, output))}
+    rows = [summarise_row(table, groups[key], scores) for key, scores in scored.items()]
+    counts = {key: [run["counts"].get(table.measure) for run in scores] for key, scores in scored.items()}
+    datasets = [*dict.fromkeys(dataset for _, dataset in scored)]
+    return {
+        "table": name,
+        "title": table.title,
+        "note": table.note,
+        "scale": scale,
+        "split": table.split,
+        "measure": table.measure,
+        "columns": list(table.columns),
+        "devices": sorted({run["device"] for scores in scored.values() for run in scores}),
+        "rows": rows,
+        "comparisons": [
+            {"dataset": dataset, "row": row.name, "with": table.baseline, **compared}
+            for dataset in datasets
+            for row in table.rows
+            if table.baseline not in (None, row.name)
+            and (compared := compare(counts.get((row.name, dataset)), counts.get((table.baseline, dataset))))
+        ],
+        "claims": [
+            {"dataset": dataset, **vars(claim), **compared, "holds": verdict(compared)}
+            for dataset in datasets
+            for claim in table.claims
+            if (compared := compare(counts.get((claim.better, dataset)), counts.get((claim.worse, dataset))))
+        ],
+        "missing": [vars(missing) | {"reasons": list(missing.reasons)} for missing in plan.missing],
+        "unfinished": [f"{row}, {dataset}" for row, dataset in groups if (row, dataset) not in scored],
+    }
+
+
+def read_scores(cells: Sequence[Cell], output: Path) -> list[dict[str, Any]] | None:
+    """Return the scores of each seed of one row and data set, None while a run is not finished."""
+    files = [scores_file(output / cell.run, cell.evaluate_on, cell.split) for cell in cells]
+    if not all(file.is_file() for file in files):
+        return None
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def summarise_row(table: PaperTable, cells: Sequence[Cell], scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Average the seeds of one row on one data set."""
+    row, dataset = table.row(cells[0].row), cells[0].dataset
+    printed = table.printed(row, dataset)
+    columns: dict[str, Any] = {}
+    for column, place in table.columns.items():
+        values = [find_score(run, place) for run in scores]
+        known = [value for value in values if value is not None]
+        columns[column] = {
+            "values": values,
+            "mean": statistics.fmean(known) if known else None,
+            DEVIATION: statistics.stdev(known) if len(known) > 1 else None,
+            "paper": printed.get(column),
+        }
+    return {
+        "row": row.name,
+        "note": row.note,
+        "dataset": dataset,
+        "evaluated_on": cells[0].evaluate_on,
+        "seeds": [cell.seed for cell in cells],
+        "runs": [cell.run for cell in cells],
+        "label_files_sha256": scores[0]["label_files_sha256"],
+        "columns": columns,
+    }
+
+
+def find_score(scores: Mapping[str, Any], place: str) -> float | None:
+    """Return the score at a place such as `entities/f1`, None where a run has none."""
+    value: Any = scores
+    for part in place.split("/"):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def compare(ours: Sequence[Any] | None, theirs: Sequence[Any] | None) -> dict[str, Any] | None:
+    """Test the F1 of two rows, given the counts of each seed's texts; None where one has none."""
+    if not ours or not theirs or None in [*ours, *theirs] or len(ours) != len(theirs):
+        return None
+    difference = randomization_test(ours, theirs)
+    interval = paired_bootstrap_interval(ours, theirs)
+    return {"difference": difference.difference, "interval": list(interval), "p_value": difference.p_value}
+
+
+def verdict(compared: Mapping[str, Any]) -> str:
+    """Say whether a claim holds: `yes`, `no` (the opposite, significantly), or `undecided` (p of 0.05 or more)."""
+    if compared["p_value"] >= SIGNIFICANT:
+        return "undecided"
+    return "yes" if compared["difference"] > 0 else "no"
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """Render a summary as tables of Markdown: scores beside the paper's, and the claims."""
+    lines = ["| row | data set | seeds | " + " | ".join(summary["columns"]) + " |"]
+    lines.append("| --- | --- | ---: |" + " ---: |" * len(summary["columns"]))
+    for row in summary["rows"]:
+        cells = [show_column(column) for column in row["columns"].values()]
+        lines.append(f"| {row['row']} | {show_data(row)} | {len(row['seeds'])} | " + " | ".join(cells) + " |")
+    if summary["claims"]:
+        lines += [
+            "",
+            "| claim | data set | difference of F1 | 95 % interval | p | holds |",
+            "| --- | --- | ---: | --- | ---: | --- |",
+        ]
+    for claim in summary["claims"]:
+        low, high = (f"{100 * end:+.2f}" for end in claim["interval"])
+        difference, p = f"{100 * claim['difference']:+.2f}", f"{claim['p_value']:.4f}"
+        lines.append(
+            f"| {claim['text']} | {claim['dataset']} | {difference} | {low} to {high} | {p} | {claim['holds']} |"
+        )
+    return "\n".join(lines)
+
+
+def show_data(row: Mapping[str, Any]) -> str:
+    """Name the data set of a row, and the one it is scored on where that is another."""
+    return row["dataset"] if row["evaluated_on"] == row["dataset"] else f"{row['dataset']} -> {row['evaluated_on']}"
+
+
+def show_column(column: Mapping[str, Any]) -> str:
+    """Show `mean ± deviation (paper)` times 100."""
+    if column["mean"] is None:
+        return "-"
+    spread = "" if column[DEVIATION] is None else f" ± {100 * column[DEVIATION]:.2f}"
+    paper = "" if column["paper"] is None else f" ({column['paper']:.2f})"
+    return f"{100 * column['mean']:.2f}{spread}{paper}"
