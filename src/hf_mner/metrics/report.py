@@ -20,7 +20,7 @@ def format_scores(scores: Mapping[str, Any]) -> str:
         Lines of aligned columns: a row for the whole and for each part. Fractions are printed times 100, counts as
         they are.
     """
-    rows = list(_rows(scores, ""))
+    rows = list(score_rows(scores))
     columns = [key for key in (*FRACTIONS, *COUNTS) if any(key in row for _, row in rows)]
     cells = [["", *columns]] if columns else []
     cells += [[name, *(_cell(row.get(key)) for key in columns)] for name, row in rows if columns]
@@ -29,12 +29,18 @@ def format_scores(scores: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *_align([[key, _cell(value)] for key, value in single.items()])])
 
 
-def _rows(scores: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def score_rows(scores: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the parts of a score function's result that have an F1, each with its name.
+
+    Args:
+        scores: see `format_scores`.
+        name: of the whole.
+    """
     if "f1" in scores:
         yield name or "all", scores
     for key, value in scores.items():
         if isinstance(value, Mapping):
-            yield from _rows(value, f"{name} {key}".strip() if key != "per_type" else name)
+            yield from score_rows(value, f"{name} {key}".strip() if key != "per_type" else name)
 
 
 def _cell(value: Any) -> str:
