@@ -1,4 +1,4 @@
-"""`hf-mner inspect`: pictures of what a system sees."""
+"""`hf-mner inspect`: pictures of what a system sees, and of how it learns."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from hf_mner.data.schema import MnerExample, ObjectKnowledge
 
-app = typer.Typer(no_args_is_help=True, help="Draw what a system sees.")
+app = typer.Typer(no_args_is_help=True, help="Draw what a system sees, and how it learns.")
 OBJECTS_EXPECTED = "a .npz file or a .tsv file of VinVL, or a folder of .npz files"
 Pictured = tuple["Image.Image", list["ObjectKnowledge"]]
 
 
 @app.callback()
 def describe() -> None:
-    """Draw what a system sees."""
+    """Draw what a system sees, and how it learns."""
 
 
 @app.command()
@@ -100,6 +100,54 @@ def graph(
         "edges_with_image": {"inside": labels[0].count("inside"), "cover": [row[0] for row in labels].count("cover")},
     }
     typer.echo(json.dumps(counts, indent=2))
+
+
+@app.command()
+def curves(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Folders of `hf-mner train`, also of runs that still train, each as FOLDER or LABEL=FOLDER.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="PNG or SVG file for the picture.")] = Path("curves.png"),
+) -> None:
+    """Draw loss and validation F1 of runs by epoch, and write each run's best epoch as JSON."""
+    from hf_mner.visualization.learning_curve import SUFFIXES, draw_learning_curves, summarise_curves
+
+    if output.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"`--output` is '{output}'; expected a file that ends in .png or .svg. Rename it.")
+    drawn = draw_learning_curves(label_runs(runs), output)
+    summary = {label: summarise_curves(found) for label, found in drawn.items()}
+    typer.echo(json.dumps({"picture": str(output), "runs": summary}, indent=2))
+
+
+def label_runs(runs: Sequence[str]) -> dict[str, Path]:
+    """Return the folder of each run by its label: the one given, else the folder's name, or its path if that is taken.
+
+    A folder's own name may hold `=`, as those of a sweep do.
+
+    Raises:
+        ValueError: if a label is given twice.
+    """
+    labelled = [split_label(run) for run in runs]
+    names = Counter(label or folder.resolve().name for label, folder in labelled)
+    found: dict[str, Path] = {}
+    for given, folder in labelled:
+        name = folder.resolve().name
+        label = given or (name if names[name] == 1 else str(folder))
+        if label in found:
+            raise ValueError(f"Two runs have the label {label!r}; give each its own, as LABEL=FOLDER.")
+        found[label] = folder
+    return found
+
+
+def split_label(run: str) -> tuple[str, Path]:
+    """Return label and folder of `LABEL=FOLDER`, or no label and the folder."""
+    label, _, folder = run.partition("=")
+    return (label, Path(folder)) if label and folder and not Path(run).exists() else ("", Path(run))
 
 
 def build_graph(objects: Sequence[ObjectKnowledge], image_size: tuple[int, int]) -> list[list[int]]:
