@@ -29,10 +29,10 @@ class Recorded(ScannerTraining):
         self.proposed: list[tuple[object, set[str]]] = []
         self.names: dict[int, str] = {}
 
-    def fit_detection(self, name, stage, train, validation, teacher=None):
-        detector = super().fit_detection(name, stage, train, validation, teacher)
-        self.trained[name] = {example["id"] for example in train}
-        self.names[id(detector)] = name
+    def fit_detection(self, folder, stage, train, validation, teacher=None):
+        detector = super().fit_detection(folder, stage, train, validation, teacher)
+        self.trained[folder.name] = {example["id"] for example in train}
+        self.names[id(detector)] = folder.name
         return detector
 
     def propose(self, detector, examples):

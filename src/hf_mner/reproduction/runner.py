@@ -101,7 +101,7 @@ def start(job: Mapping[str, Any]) -> subprocess.Popen:
     write_whole(file, json.dumps(job))
     with (folder.parent / f"{folder.name}.{LOG}").open("a") as log:
         command = [sys.executable, "-m", "hf_mner.reproduction.worker", str(file)]
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "TQDM_DISABLE": "1"})
 
 
 def make_job(run: Run, plan: Plan, output: Path, data_dir: Any, store: Any, keeps_weights: bool) -> dict[str, Any]:
