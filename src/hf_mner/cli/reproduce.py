@@ -13,13 +13,15 @@ from .train import parse_setting
 
 
 def reproduce(
-    table: Annotated[str | None, typer.Argument(help="Such as scanner-table3; nothing lists all.")] = None,
+    tables: Annotated[list[str] | None, typer.Argument(help="Such as scanner-table3; none lists all.")] = None,
     scale: Annotated[
         Literal["mini", "paper"], typer.Option(help="Recipes for a CPU, or with the paper's settings.")
     ] = "mini",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each row; seeds are 42, 43, ...")] = 5,
     output: Annotated[Path, typer.Option(help="Folder of the runs; tables share them.")] = Path("runs/reproduction"),
-    results: Annotated[Path | None, typer.Option(help="Results file; default: OUTPUT/TABLE-SCALE.json.")] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of TABLE-SCALE.json; default: that of the runs.")
+    ] = None,
     recipes: Annotated[Path, typer.Option(help="Folder of recipes.")] = Path("recipes"),
     row: Annotated[list[str] | None, typer.Option(help="Run this row alone (may be repeated).")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Run this data set alone (may be repeated).")] = None,
@@ -32,14 +34,14 @@ def reproduce(
         bool, typer.Option("--keep-weights/--drop-weights", help="Of runs that are scored.")
     ] = True,
 ) -> None:
-    """Rerun a table or figure of a paper: plan, train what is not trained, score, test, write the results file.
+    """Rerun tables and figures of the papers: plan, train what is not trained, score, test, write results files.
 
     Finished runs are not done again and killed ones go on when the command is given again. What cannot run here is
     listed with the files that are missing.
     """
     from hf_mner.reproduction.tables import load_table, table_names
 
-    if table is None:
+    if not tables:
         for name in table_names():
             typer.echo(f"{name:22} {load_table(name).title}")
         return
@@ -47,19 +49,24 @@ def reproduce(
 
     from transformers.utils import logging as transformers_logging
 
-    from hf_mner.reproduction.plan import plan_table
+    from hf_mner.reproduction.plan import Plan, plan_table
     from hf_mner.reproduction.runner import RunsFailed, run_plan
 
-    parsed = load_table(table)
+    parsed = {name: load_table(name) for name in tables}
     if not recipes.is_dir():
         raise FileNotFoundError(
             f"`--recipes {recipes}` is no folder; run in a checkout of the repository, or name its folder of recipes."
         )
     changes = dict(map(parse_setting, settings or []))
-    plan = plan_table(parsed, scale, seeds, recipes, data_dir, changes, row, dataset)
-    tell_missing(plan.missing)
+    plans = {
+        name: plan_table(table, scale, seeds, recipes, data_dir, changes, row, dataset)
+        for name, table in parsed.items()
+    }
+    for plan in plans.values():
+        tell_missing(plan.missing)
+    whole = Plan.merged(plans.values())
     if is_plan_only:
-        for run in plan.runs.values():
+        for run in whole.runs.values():
             typer.echo(run.key)
         return
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -68,11 +75,11 @@ def reproduce(
     transformers_logging.disable_progress_bar()
     failure = None
     try:
-        run_plan(plan, output, data_dir, store, jobs, keeps_weights, typer.echo)
+        run_plan(whole, output, data_dir, store, jobs, keeps_weights, typer.echo)
     except RunsFailed as error:  # what is finished is reported all the same
         failure = error
-    file = results or output / f"{table}-{scale}.json"
-    report(table, parsed, scale, plan, output, file)
+    for name, table in parsed.items():
+        report(name, table, scale, plans[name], output, (results or output) / f"{name}-{scale}.json")
     if failure is not None:
         raise failure
 

@@ -13,7 +13,7 @@ from hf_mner.training.recipes import ScannerRecipe, load_recipe
 from hf_mner.training.run import recipe_values
 
 from .inputs import missing_inputs
-from .tables import PaperTable, Scale, TableRow
+from .tables import PaperTable, Scale
 
 FIRST_SEED = 42
 Kind = Literal["detection", "non_entities", "whole"]
@@ -70,6 +70,16 @@ class Plan:
     runs: dict[str, Run] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
+
+    @classmethod
+    def merged(cls, plans: Iterable[Plan]) -> Plan:
+        """Join the plans of several tables, each run once."""
+        whole = cls()
+        for plan in plans:
+            whole.runs |= {key: run for key, run in plan.runs.items() if key not in whole.runs}
+            whole.cells += plan.cells
+            whole.missing += plan.missing
+        return whole
 
 
 def plan_table(
@@ -180,21 +190,3 @@ def run_key(part: str, recipe: Any, values: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:10]
     names = [recipe.system, *([part] if part else []), recipe.dataset, str(recipe.seed), digest]
     return "-".join(names)
-
-
-def waves(runs: Mapping[str, Run], done: Iterable[str] = ()) -> list[list[str]]:
-    """Group keys so that the runs of a group need only those of groups before it, and those that are `done`."""
-    left, ready, groups = dict(runs), set(done), []
-    while left:
-        group = [key for key, run in left.items() if ready.issuperset(set(run.needs.values()))]
-        assert group, "runs never need each other in a circle"
-        groups.append(group)
-        ready.update(group)
-        left = {key: run for key, run in left.items() if key not in ready}
-    return groups
-
-
-def rows_without_runs(table: PaperTable, plan: Plan) -> list[TableRow]:
-    """Return the rows for which nothing can be run at all."""
-    used = {cell.row for cell in plan.cells}
-    return [row for row in table.rows if row.name not in used]

@@ -69,7 +69,8 @@ def run_parallel(
     left: Mapping[str, Run], job_of: Mapping[str, Mapping[str, Any]], jobs: int, tell: Callable[[str], None]
 ) -> list[str]:
     """Run several processes at once and return the keys of those that failed, or that need one that failed."""
-    waiting, running, failed = dict(left), {}, []
+    waiting, failed = dict(left), list[str]()
+    running: dict[str, subprocess.Popen] = {}
     try:
         while waiting or running:
             for key, run in list(waiting.items()):
