@@ -25,7 +25,6 @@ from hf_mner.models.base.recognition import recognize_entities
 from hf_mner.models.mmavk.configuration_mmavk import FUSIONS
 from hf_mner.models.mmavk.modeling_mmavk import MmavkForTokenClassification
 from hf_mner.training import run
-from hf_mner.training.arguments import MnerTrainingArguments
 from hf_mner.training.mmavk import MmavkTraining, mmavk_processor
 from hf_mner.training.recipes import MmavkRecipe, TaggingRecipe
 from hf_mner.training.run import examples_of, recipe_values, train_from_recipe
@@ -283,17 +282,6 @@ def test_images_are_encoded_before_training_and_once(data, backbones, tmp_path, 
     )
     train_from_recipe(tiny_recipe(backbones, "prefix", epochs=2), tmp_path / "run", data)
     assert sum(calls) == 10, "five images of training and five of validation, whatever the number of epochs"
-
-
-def test_distillation_is_refused(backbones, tmp_path):
-    recipe = tiny_recipe(backbones, "none", epochs=1)
-    training = MmavkTraining(recipe, tiny_examples(), [], TYPES, tmp_path / "run")
-    with pytest.raises(ValueError, match="distillation='tyt'.*MmavkForTokenClassification decides on whole sequences"):
-        TrustYourTeacherTrainer(
-            training.new_model(),
-            MnerTrainingArguments(output_dir=str(tmp_path), distillation="tyt", use_cpu=True),
-            processing_class=mmavk_processor(recipe),
-        )
 
 
 # -------------------------------------------------------------------------------------------------------------- sweep

@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 from hf_mner.layers.losses import DISTILLATIONS, check_distillation
 
 from .awp import AWP_KINDS, AdversarialWeightPerturbation, check_awp
+from .teacher import TEACHER_MODES, check_teacher_mode
 
 
 @dataclass
@@ -18,6 +19,8 @@ class MnerTrainingArguments(TrainingArguments):
     Args:
         distillation: how far gold labels are trusted (SCANNER, Eq. 4 and Table 3): `none` (plain cross-entropy),
             `half` (a_i = 0.5), `full` (a_i = 0) or `tyt` (a_i = the teacher's probability of the gold class).
+        teacher_mode: `offline`: the teacher reads each training row once, before training, and its scores are kept on
+            disk; `online`: it reads every batch, as it must where rows change from epoch to epoch.
         vision_learning_rate: learning rate of the image encoder; `None` = the text encoder's.
         head_learning_rate: learning rate of every parameter outside the pretrained encoders; `None` = the same.
         crf_learning_rate: learning rate of the CRF's transition scores, which want 100 to 1,000 times the encoder's;
@@ -30,6 +33,7 @@ class MnerTrainingArguments(TrainingArguments):
     """
 
     distillation: str = field(default="none", metadata={"help": f"One of {', '.join(DISTILLATIONS)}."})
+    teacher_mode: str = field(default="offline", metadata={"help": f"One of {', '.join(TEACHER_MODES)}."})
     vision_learning_rate: float | None = field(default=None, metadata={"help": "Learning rate of the image encoder."})
     head_learning_rate: float | None = field(default=None, metadata={"help": "Learning rate of the heads."})
     crf_learning_rate: float | None = field(default=None, metadata={"help": "Learning rate of the CRF."})
@@ -42,6 +46,7 @@ class MnerTrainingArguments(TrainingArguments):
     def __post_init__(self):
         """Check the added fields, then those of transformers."""
         check_distillation(self.distillation)
+        check_teacher_mode(self.teacher_mode)
         start = 0.0 if self.awp_start_epoch is None else self.awp_start_epoch
         check_awp(start, self.awp_gamma, self.awp_kind, self.awp_learning_rate)
         super().__post_init__()

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hf_mner.models.base.processing_base import MnerProcessor, Row
 
 from .arguments import MnerTrainingArguments
 from .recipes import FittingRecipe
+from .teacher import TEACHER_SCORES
 from .trainer import TrustYourTeacherTrainer
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,22 @@ class Training:
         """Train what is not trained yet, save it to `output_dir`, and return the model."""
         raise NotImplementedError(f"{type(self).__name__} does not say how its system is trained; define `run`.")
 
+    def with_teacher(
+        self, name: str, settings: FittingRecipe, train: Callable[..., Any], teacher_name: str | None = None
+    ) -> Any:
+        """Train a model, and before it, where its settings distil and name no teacher, the teacher.
+
+        Args:
+            name: of the model's folder, for `train`.
+            settings: of the model; the teacher has the same ones and the plain loss.
+            train: trains a model or loads it where it is finished; called as `train(name, settings, teacher=...)`.
+            teacher_name: of the teacher's folder; `None` = `<name>-teacher`.
+        """
+        teacher = settings.teacher
+        if settings.distillation != "none" and teacher is None:
+            teacher = train(teacher_name or f"{name}-teacher", replace(settings, distillation="none"))
+        return train(name, settings, teacher=teacher)
+
 
 def fit_model(
     model: PreTrainedModel,
@@ -78,7 +96,8 @@ def fit_model(
     Args:
         model: what to train.
         processor: its processor, which pads the rows; saved beside the model.
-        folder: receives the model, `log.json` and, while training, `checkpoints/`.
+        folder: receives the model, `log.json` and, while training, `checkpoints/` and what the teacher said of the
+            rows.
         settings: epochs, rates and the like.
         rows: training rows with `labels`.
         validation_rows: rows that choose the best epoch; empty = the last epoch is kept.
@@ -105,6 +124,7 @@ def fit_model(
         eval_dataset=list(validation_rows) or None,
         compute_metrics=compute_metrics,
         teacher=teacher,
+        teacher_scores=folder / TEACHER_SCORES,
         callbacks=list(callbacks),
     )
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder / "checkpoints"))
@@ -148,7 +168,8 @@ def training_arguments(settings: FittingRecipe, folder: Path, seed: int, metric:
         weight_decay=settings.weight_decay,
         warmup_steps=settings.warmup,
         adam_beta2=settings.adam_beta2,
-        distillation=getattr(settings, "distillation", "none"),
+        distillation=settings.distillation,
+        teacher_mode=settings.teacher_mode,
         bf16=settings.bf16,
         use_cpu=not torch.accelerator.is_available(),
         seed=seed,
@@ -182,7 +203,10 @@ def score_tag_rows(predicted: Iterable[Any], labels: Iterable[Any], names: Seque
 
 
 def save_finished(model: PreTrainedModel, processor: MnerProcessor, folder: Path) -> None:
-    """Save a finished model and drop its training state; the weights, which mark it as finished, appear last."""
+    """Save a finished model and drop its training state and what its teacher said.
+
+    The weights, which mark it as finished, appear last.
+    """
     unfinished = folder / "unfinished"
     model.save_pretrained(unfinished)
     processor.save_pretrained(unfinished)
@@ -190,6 +214,7 @@ def save_finished(model: PreTrainedModel, processor: MnerProcessor, folder: Path
         os.replace(path, folder / path.name)
     unfinished.rmdir()
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / TEACHER_SCORES).unlink(missing_ok=True)
 
 
 def is_finished(folder: Path) -> bool:

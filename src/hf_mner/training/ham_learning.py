@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 from transformers.trainer_utils import EvalPrediction
 
 from hf_mner.data.labels import bio_labels
@@ -20,13 +20,13 @@ from hf_mner.models.ham_learning.modeling_ham_learning import HamLearningForToke
 from hf_mner.models.ham_learning.processing_ham_learning import HamLearningProcessor
 
 from .fitting import Training, fit_model, is_finished, load_finished, score_tag_rows, training_device
-from .recipes import HamLearningRecipe
+from .recipes import HamLearningRecipe, JointTaggingRecipe
 
 logger = logging.getLogger(__name__)
 
 
 class HamLearningTraining(Training):
-    """One HamLearning training; see `Training` for the arguments."""
+    """One HamLearning training; see `Training` for the arguments. With distillation, `teacher/` gets the teacher."""
 
     recipe: HamLearningRecipe
 
@@ -37,9 +37,17 @@ class HamLearningTraining(Training):
 
     def run(self) -> HamLearningForTokenClassification:
         """Train, or load where it is finished, and return the model."""
-        recipe = self.recipe
         if is_finished(self.output_dir):
             return load_finished(HamLearningForTokenClassification, self.output_dir)
+        return self.with_teacher(".", self.recipe.training, self.train_model, "teacher")
+
+    def train_model(
+        self, name: str, settings: JointTaggingRecipe, teacher: PreTrainedModel | str | None = None
+    ) -> HamLearningForTokenClassification:
+        """Train the model, or its teacher, in a folder of `output_dir`, or load it where it is finished."""
+        recipe, folder = self.recipe, self.output_dir / name
+        if is_finished(folder):
+            return load_finished(HamLearningForTokenClassification, folder)
         set_seed(recipe.seed)
         train, validation = (add_knowledge(part, self.sources) for part in (self.train, self.validation))
         labels = object_labels(train, recipe.max_objects) if recipe.reads_images_itself else []
@@ -50,12 +58,13 @@ class HamLearningTraining(Training):
         fit_model(
             model,
             processor,
-            self.output_dir,
-            recipe.training,
+            folder,
+            settings,
             rows,
             validation_rows,
             self.score,
             seed=recipe.seed,
+            teacher=teacher,
             callbacks=self.callbacks,
         )
         return model

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 from transformers.trainer_utils import EvalPrediction
 
 from hf_mner.data.labels import bio_labels
@@ -19,13 +19,13 @@ from hf_mner.models.mmavk.modeling_mmavk import MmavkForTokenClassification
 from hf_mner.models.mmavk.processing_mmavk import MmavkProcessor
 
 from .fitting import Training, drop_knowledge, fit_model, is_finished, load_finished, score_tag_rows, training_device
-from .recipes import MmavkRecipe
+from .recipes import MmavkRecipe, TaggingRecipe
 
 logger = logging.getLogger(__name__)
 
 
 class MmavkTraining(Training):
-    """One MMAVK training; see `Training` for the arguments."""
+    """One MMAVK training; see `Training` for the arguments. With distillation, `teacher/` receives the teacher."""
 
     recipe: MmavkRecipe
 
@@ -38,6 +38,15 @@ class MmavkTraining(Training):
         """Train, or load where it is finished, and return the model."""
         if is_finished(self.output_dir):
             return load_finished(MmavkForTokenClassification, self.output_dir)
+        return self.with_teacher(".", self.recipe.training, self.train_model, "teacher")
+
+    def train_model(
+        self, name: str, settings: TaggingRecipe, teacher: PreTrainedModel | str | None = None
+    ) -> MmavkForTokenClassification:
+        """Train the model, or its teacher, in a folder of `output_dir`, or load it where it is finished."""
+        folder = self.output_dir / name
+        if is_finished(folder):
+            return load_finished(MmavkForTokenClassification, folder)
         set_seed(self.recipe.seed)
         model = self.new_model().to(training_device())
         processor = mmavk_processor(self.recipe)
@@ -50,12 +59,13 @@ class MmavkTraining(Training):
         fit_model(
             model,
             processor,
-            self.output_dir,
-            self.recipe.training,
+            folder,
+            settings,
             rows,
             validation_rows,
             self.score,
             seed=self.recipe.seed,
+            teacher=teacher,
             callbacks=self.callbacks,
         )
         return model

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 from transformers.trainer_utils import EvalPrediction
 
 from hf_mner.data.labels import bio_labels
@@ -24,7 +24,7 @@ from hf_mner.models.mner_qg.modeling_mner_qg import (
 from hf_mner.models.mner_qg.processing_mner_qg import MnerQgProcessor
 
 from .fitting import Training, fit_model, is_finished, load_finished, score_tag_rows, training_device
-from .recipes import MnerQgRecipe
+from .recipes import GroundingRecipe, MnerQgRecipe
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +33,23 @@ MAX_KEPT_BYTES = 2**32  # of a frozen image encoder's maps; beyond, images are e
 
 
 class MnerQgTraining(Training):
-    """One MNER-QG training; see `Training` for the arguments."""
+    """One MNER-QG training; see `Training` for the arguments. With distillation, `teacher/` receives the teacher."""
 
     recipe: MnerQgRecipe
 
     def run(self) -> MnerQgPreTrainedModel:
         """Train, or load where it is finished, and return the model."""
-        recipe = self.recipe
         if is_finished(self.output_dir):
-            return load_finished(MODELS[recipe.task], self.output_dir)
+            return load_finished(MODELS[self.recipe.task], self.output_dir)
+        return self.with_teacher(".", self.recipe.training, self.train_model, "teacher")
+
+    def train_model(
+        self, name: str, settings: GroundingRecipe, teacher: PreTrainedModel | str | None = None
+    ) -> MnerQgPreTrainedModel:
+        """Train the model, or its teacher, in a folder of `output_dir`, or load it where it is finished."""
+        recipe, folder = self.recipe, self.output_dir / name
+        if is_finished(folder):
+            return load_finished(MODELS[recipe.task], folder)
         set_seed(recipe.seed)
         processor = self.new_processor()
         train, validation = (add_knowledge(part, self.sources) for part in (self.train, self.validation))
@@ -53,12 +61,13 @@ class MnerQgTraining(Training):
         fit_model(
             model,
             processor,
-            self.output_dir,
-            recipe.training,
+            folder,
+            settings,
             rows,
             validation_rows,
             self.score if recipe.task == "recognition" else self.score_phrases,
             seed=recipe.seed,
+            teacher=teacher,
             callbacks=self.callbacks,
             metric="f1" if recipe.task == "recognition" else "accu@0.5",
         )

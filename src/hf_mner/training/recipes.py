@@ -23,6 +23,7 @@ from hf_mner.models.mner_qg.configuration_mner_qg import MnerQgConfig
 from hf_mner.models.mner_qg.queries import QueryStyle
 
 from .awp import AwpKind, check_awp
+from .teacher import TeacherMode
 
 
 @strict
@@ -63,6 +64,10 @@ class FittingRecipe:
             them forget the large gradients of the first steps, which hold their steps small.
         bf16: bfloat16 autocast.
         awp: a section that switches adversarial weight perturbation on.
+        distillation: Eq. 4 of SCANNER; anything but `none` needs a teacher.
+        teacher: folder of a trained model of the same kind; `None` = one is trained first, with the same settings and
+            the plain loss.
+        teacher_mode: `offline`: the teacher reads each training row once, before training; `online`: every batch.
     """
 
     epochs: float | int
@@ -74,6 +79,9 @@ class FittingRecipe:
     adam_beta2: float = 0.999
     bf16: bool = False
     awp: AwpRecipe | None = None
+    distillation: Distillation = "none"
+    teacher: str | None = None
+    teacher_mode: TeacherMode = "offline"
 
     def validate_schedule(self):
         """Refuse numbers that train nothing."""
@@ -96,14 +104,9 @@ class StageRecipe(FittingRecipe):
     """How one stage of SCANNER is trained (Tables 9 and 10).
 
     Args:
-        distillation: Eq. 4; anything but `none` needs a teacher.
-        teacher: folder of a trained model of the same stage; `None` = one is trained first, with the same settings and
-            plain cross-entropy.
         max_length: tokens in a row or prompt.
     """
 
-    distillation: Distillation = "none"
-    teacher: str | None = None
     max_length: int = 256
 
 
@@ -313,6 +316,11 @@ class GroundingRecipe(JointRecipe):
 
     is_distorted: bool = False
 
+    def validate_teacher(self):
+        """Refuse a teacher that would read images once that change in every epoch."""
+        fits = not self.is_distorted or self.distillation == "none" or self.teacher_mode == "online"
+        require(fits, "teacher_mode", self.teacher_mode, "'online' with `is_distorted: true`, as images change then")
+
 
 @strict
 @dataclass(kw_only=True)
@@ -421,6 +429,9 @@ class MnerQgRecipe(ImageModelRecipe):
         require(can_ground, "task", self.task, "'recognition' for `model: {modality: text}`")
         learns = self.task == "recognition" or self.model.get("grounding_weight", 1) > 0
         require(learns, "model", self.model, "with a `grounding_weight` above 0 for `task: grounding`")
+        is_plain = self.task == "recognition" or self.training.distillation == "none"
+        distillation = self.training.distillation
+        require(is_plain, "distillation", distillation, "'none' for `task: grounding`, which never sees a teacher")
         threshold = self.grounding_threshold
         require(0 <= threshold <= 1, "grounding_threshold", threshold, "a confidence in [0, 1]")
         require(self.max_length > MIN_LENGTH, "max_length", self.max_length, f"more than {MIN_LENGTH} tokens")

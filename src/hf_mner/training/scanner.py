@@ -82,13 +82,6 @@ class ScannerTraining(Training):
         """Train stage 1, and its teacher where it needs one, and return it."""
         return self.with_teacher("detection", self.recipe.detection, self.detection_stage)
 
-    def with_teacher(self, name: str, stage: StageRecipe, train: Callable[..., Any]) -> Any:
-        """Train a stage, and before it, where the recipe distils and names no teacher, the teacher."""
-        teacher = stage.teacher
-        if stage.distillation != "none" and teacher is None:
-            teacher = train(f"{name}-teacher", replace(stage, distillation="none"))
-        return train(name, stage, teacher=teacher)
-
     # ------------------------------------------------------------------------------------------------ stage 1
 
     def detection_stage(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,20 @@ from torch import Tensor
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from hf_mner.layers.losses import trust_your_teacher_loss
 from hf_mner.models.base.processing_base import MnerProcessor, Row
-from hf_mner.models.base.recognition import run_rows
 
 from .arguments import MnerTrainingArguments
 from .awp import undisturbed
-
-logger = logging.getLogger(__name__)
+from .teacher import (
+    PREFIX,
+    TEACHER_SCORES,
+    ask_online,
+    check_distillable,
+    check_same_images,
+    load_teacher,
+    pad_with_teacher,
+    with_teacher_scores,
+)
 
 LABELS = ("labels", "box_labels")  # the fields of rows that hold answers; metrics are given them in this order
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
@@ -32,18 +38,21 @@ class TrustYourTeacherTrainer(Trainer):
     With gradient accumulation the update is the mean of the micro-batches' losses. For one label a row (stage 2) that
     is the loss of the whole batch; for word labels it weighs micro-batches, not words, alike.
 
-    The teacher reads every training row once, without dropout, before training starts; its scores stay in memory
-    beside the rows. The grounding loss never sees the teacher.
+    The teacher reads without dropout: every training row once, before training starts (`args.teacher_mode` `offline`),
+    or every batch (`online`). What it is asked, and the loss, are the model's: `read_as_teacher`, `distillation_loss`.
+    Evaluation gives the plain loss.
 
     Args:
         teacher: a trained model of the same task, or its folder; needed unless `args.distillation` is `"none"`.
+        teacher_scores: the file that keeps what an offline teacher said; `None` = one in `args.output_dir`.
         train_dataset: rows, as `processor.rows(examples, stage, label2id)` makes them.
         processing_class: the processor; its `pad` is the collator.
-        args: with `distillation`, `head_learning_rate` and `awp_start_epoch`.
+        args: with `distillation`, `teacher_mode`, `head_learning_rate` and `awp_start_epoch`.
         kwargs: everything else that `Trainer` takes.
 
     Raises:
-        ValueError: if a teacher is needed and missing, or has other labels.
+        ValueError: if a teacher is needed and missing, has other labels, or cannot be read offline or online; if the
+            model's answers cannot be compared with a teacher's.
     """
 
     # `compute_loss` returns a mean over the micro-batch, so accumulation must divide it (transformers issue 47688).
@@ -58,16 +67,23 @@ class TrustYourTeacherTrainer(Trainer):
         processing_class: MnerProcessor,
         train_dataset: Sequence[Row] | None = None,
         teacher: PreTrainedModel | str | Path | None = None,
+        teacher_scores: Path | None = None,
         **kwargs,
     ):
-        if args.distillation != "none" and not model.is_distillable:
-            raise ValueError(
-                f"`distillation={args.distillation!r}` reads scores of words, and {type(model).__name__} decides on"
-                " whole sequences; train it with `distillation='none'`."
-            )
+        self.teacher: Any = None  # one that reads every batch
+        if args.distillation != "none":
+            check_distillable(model, args.distillation)
         if args.distillation != "none" and train_dataset is not None:
-            teacher = load_teacher(teacher, model, args)
-            train_dataset = with_teacher_logits(train_dataset, teacher, processing_class, args)
+            teacher = load_teacher(teacher, model, args.distillation, args.device)
+            if args.teacher_mode == "online":
+                check_same_images(teacher, model, processing_class, train_dataset)
+                self.teacher = teacher
+            else:
+                path = teacher_scores or Path(args.output_dir) / TEACHER_SCORES
+                with args.main_process_first(desc="teacher"):  # which writes the file that the others read
+                    train_dataset = with_teacher_scores(
+                        train_dataset, teacher, processing_class, args.per_device_eval_batch_size, path
+                    )
         args.remove_unused_columns = False  # rows hold their origin, which the collator leaves out
         # `nn.DataParallel` would cut knowledge that rows share apart from the rows; `torchrun` uses several GPUs.
         args._n_gpu = min(args.n_gpu, 1)
@@ -76,7 +92,7 @@ class TrustYourTeacherTrainer(Trainer):
         super().__init__(
             model,
             args,
-            data_collator=processing_class.pad,
+            data_collator=partial(pad_with_teacher, processing_class.pad),
             processing_class=processing_class,
             train_dataset=train_dataset,
             **kwargs,
@@ -119,15 +135,17 @@ class TrustYourTeacherTrainer(Trainer):
         return dict(zip(parameters, gradients, strict=True))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ARG002 Trainer's own
-        """Return the model's loss, or Eq. 4 plus the weighted grounding loss where a teacher was read."""
+        """Return the model's loss, or where a teacher was read its `distillation_loss`."""
         inputs = dict(inputs)  # which the caller may read again
-        teacher_logits = inputs.pop("teacher_logits", None)
+        said = {name: inputs.pop(name) for name in list(inputs) if name.startswith(PREFIX)}
+        said = {name.removeprefix(PREFIX): value for name, value in said.items()}
         outputs = model(**inputs)
         loss = outputs.loss
-        if teacher_logits is not None:
-            loss = trust_your_teacher_loss(outputs.logits, teacher_logits, inputs["labels"], self.args.distillation)
-            if outputs.get("grounding_loss") is not None:
-                loss = loss + self.model.config.grounding_weight * outputs.grounding_loss
+        if self.teacher is not None and model.training:
+            said = ask_online(self.teacher, inputs)
+        if said:
+            network = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+            loss = network.distillation_loss(outputs, inputs, said, self.args.distillation)
         return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model=None):
@@ -192,38 +210,3 @@ def parameter_part(name: str) -> str:
     parts = name.split(".")
     known = {"text_model": "encoder", "vision_model": "vision", "crf": "crf"}
     return next((known[part] for part in parts if part in known), "head")
-
-
-def load_teacher(
-    teacher: PreTrainedModel | str | Path | None, student: PreTrainedModel, args: MnerTrainingArguments
-) -> PreTrainedModel:
-    """Return the teacher in evaluation mode, checked against the student's labels."""
-    if teacher is None:
-        raise ValueError(
-            f"`distillation={args.distillation!r}` needs a teacher; pass `teacher=` a trained model or its folder,"
-            " or train one first with `distillation='none'`."
-        )
-    model: PreTrainedModel = teacher
-    if isinstance(teacher, str | Path):
-        model = type(student).from_pretrained(teacher, dtype=torch.float32)
-    if model.class_names != student.class_names:
-        raise ValueError(
-            f"The teacher's labels are {model.class_names} and the student's {student.class_names};"
-            " use a teacher trained with the same labels in the same order."
-        )
-    return model.to(args.device).eval()
-
-
-def with_teacher_logits(
-    rows: Sequence[Row], teacher: PreTrainedModel, processor: MnerProcessor, args: MnerTrainingArguments
-) -> list[Row]:
-    """Return copies of the rows that hold the teacher's scores, cut to the row's own length."""
-    logger.info("The teacher reads %d training rows.", len(rows))
-    outputs = run_rows(teacher, processor, rows, args.per_device_eval_batch_size)
-    scored = []
-    for row, output in zip(rows, outputs, strict=True):
-        logits = output["logits"]
-        if logits.ndim > 1:  # one score for each word: drop the padding of the batch
-            logits = logits[: len(row["labels"])]
-        scored.append({**row, "teacher_logits": logits.tolist()})
-    return scored

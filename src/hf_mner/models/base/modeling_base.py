@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from hf_mner.layers.losses import Distillation, trust_your_teacher_loss
 from hf_mner.layers.quantization import dequantize_state
+
+from .adapters import adapter_state, is_adapter_checkpoint
 
 COMPACT_WEIGHTS = "model.int8.safetensors"
 
@@ -36,11 +39,17 @@ class MnerPreTrainedModel(PreTrainedModel):
     """A `PreTrainedModel` that never loads a pickle and that reads compact checkpoints.
 
     `stages` names the processor's stages that the model runs; `None` = all of them. The text encoder is `text_model`.
+
+    A model that can be taught by another (SCANNER, Eq. 4) names in `teacher_fields` what a teacher says of a row, and
+    for each field how many dimensions behind the batch's count the row's words (and are padded). `read_as_teacher`
+    gives these fields, `distillation_loss` reads them. Without any, the model takes no teacher. `teacher_shares` names
+    fields of the configuration that rows depend on, so that teacher and student must have the same.
     """
 
     stages: ClassVar[tuple[str, ...] | None] = None
     input_modalities: tuple[str, ...] = ("text",)
-    is_distillable: ClassVar[bool] = True  # its `logits` are scores of single words or candidates (SCANNER, Eq. 4)
+    teacher_fields: ClassVar[Mapping[str, int]] = {}
+    teacher_shares: ClassVar[tuple[str, ...]] = ()
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -82,6 +91,39 @@ class MnerPreTrainedModel(PreTrainedModel):
         """Replace the word embeddings of the first encoder."""
         self.text_encoders()[0].set_input_embeddings(value)
 
+    def read_as_teacher(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return what the model says of a batch when it teaches another one; here fields of its output.
+
+        Args:
+            inputs: what `forward` reads, with `labels`.
+
+        Returns:
+            The `teacher_fields`, `b ...` each.
+        """
+        outputs = self(**inputs)
+        return {name: outputs[name] for name in self.teacher_fields}
+
+    def distillation_loss(
+        self,
+        outputs: Any,
+        inputs: Mapping[str, Any],
+        teacher: Mapping[str, Tensor],
+        distillation: Distillation,
+    ) -> Tensor:
+        """Return the loss in which a teacher has a say; here Eq. 4 on `logits`, one distribution for each label.
+
+        With `distillation="none"` it is the model's own loss.
+
+        Args:
+            outputs: of `forward` in training.
+            inputs: what `forward` read, with `labels`.
+            teacher: what `read_as_teacher` of the teacher gave for the same inputs.
+            distillation: how far gold labels are trusted, see `trust_your_teacher_loss`.
+
+        Source: SCANNER, Eq. 4.
+        """
+        return trust_your_teacher_loss(outputs.logits, teacher["logits"], inputs["labels"], distillation)
+
     def encode_shared(
         self,
         rows: Sequence[dict[str, Any]],
@@ -106,7 +148,8 @@ class MnerPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint, see `PreTrainedModel.from_pretrained`; only safetensors files are read.
 
-        A folder of `hf-mner compact` (`model.int8.safetensors`) becomes a usual model in floating point.
+        A folder of `hf-mner compact` (`model.int8.safetensors`) becomes a usual model in floating point, and so does
+        one of LoRA adapters (`model.adapter.safetensors`), merged into the encoder that they were trained for.
 
         Raises:
             ValueError: for `use_safetensors=False`.
@@ -119,11 +162,19 @@ class MnerPreTrainedModel(PreTrainedModel):
             )
         kwargs["use_safetensors"] = True
         compact = compact_weights(pretrained_model_name_or_path, kwargs)
-        if compact is None:
+        adapted = None if compact else adapter_checkpoint(pretrained_model_name_or_path, kwargs)
+        if compact is None and adapted is None:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         config = kwargs.pop("config", None) or cls.config_class.from_pretrained(pretrained_model_name_or_path)
-        state = dequantize_state(load_file(compact))
+        state = adapter_state(cls, config, adapted) if adapted else dequantize_state(load_file(str(compact)))
         return super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
+
+
+def adapter_checkpoint(name: str | PathLike[str] | None, kwargs: dict[str, Any]) -> Path | None:
+    """Return the folder of adapters, unless the caller brings weights or there are whole ones."""
+    if name is None or kwargs.get("state_dict") is not None:
+        return None
+    return Path(name) if is_adapter_checkpoint(Path(name)) else None
 
 
 def compact_weights(name: str | PathLike[str] | None, kwargs: dict[str, Any]) -> Path | None:

@@ -14,7 +14,7 @@ from hf_mner.data.alignment import WordWindow, read_windows, subwords_of_words, 
 from hf_mner.data.labels import decode_bio, split_tag
 from hf_mner.data.schema import MnerExample
 from hf_mner.layers.crf import LinearChainCrf, TagConstraints, bio_constraints
-from hf_mner.layers.losses import IGNORE_INDEX
+from hf_mner.layers.losses import IGNORE_INDEX, Distillation, blended_losses
 
 from .modeling_base import MnerPreTrainedModel
 from .processing_base import MnerProcessor, Row, check_tokens, example_tags, known_class
@@ -26,7 +26,7 @@ class TaggingModel(MnerPreTrainedModel):
     Its configuration has `is_constrained`: decode only tag sequences that BIO allows.
     """
 
-    is_distillable = False  # its decision is a path of the CRF
+    teacher_fields = {"conditionals": 1}
 
     @property
     def entity_types(self) -> list[str]:
@@ -57,6 +57,47 @@ class TaggingModel(MnerPreTrainedModel):
         labelled = labels != IGNORE_INDEX
         likelihood = self.crf(logits, labels.clamp(min=0), labelled)
         return -likelihood.sum() / labelled[:, 0].sum().clamp(min=1)
+
+    def conditionals(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return `b n c`, the log-probability of each tag at each word given the gold tags before it; 0 at padding.
+
+        Args:
+            logits: `b n c`.
+            labels: `b n`, -100 marks padding.
+        """
+        return self.crf.conditional_log_probs(logits, labels.clamp(min=0), labels != IGNORE_INDEX)
+
+    def read_as_teacher(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return `conditionals`, see there."""
+        logits = self(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+        return {"conditionals": self.conditionals(logits, inputs["labels"])}
+
+    def distillation_loss(
+        self,
+        outputs: Any,
+        inputs: Mapping[str, Any],
+        teacher: Mapping[str, Tensor],
+        distillation: Distillation,
+    ) -> Tensor:
+        """Return Eq. 4 of SCANNER at each word, with the CRF's distributions given the gold tags before the word.
+
+        A linear-chain CRF is a Markov chain: `-log p(y | x) = sum_i -log p(y_i | y_(i-1), x)`. So Eq. 4 is applied to
+        `S_i = p(. | y_(i-1), x)` of the student and `T_i` of the teacher, `a_i = T_i[y_i]`, and the terms are summed
+        over the words and averaged over the sequences. With all `a_i = 1` this is exactly `sequence_loss`, which it
+        would not be with the marginals of the words.
+
+        Limit: the history of a word are gold tags. A wrong gold tag that the teacher does not trust is still the
+        history of the next word, whose distributions, the teacher's too, are those after the wrong tag.
+
+        Source: SCANNER, Eq. 4, which has no CRF; the formulation is ours.
+        """
+        labels = inputs["labels"]
+        labelled = labels != IGNORE_INDEX
+        student = self.conditionals(outputs.logits, labels)
+        terms = blended_losses(
+            student[labelled], teacher["conditionals"][labelled].float(), labels[labelled], distillation
+        )
+        return terms.sum() / labelled[:, 0].sum().clamp(min=1)
 
     def decode(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the best path (`b n`, -1 = padding) and the marginal probability of each of its tags (`b n`)."""

@@ -74,6 +74,7 @@ class HamLearningForTokenClassification(TaggingModel, ImageModel):
     config_class = HamLearningConfig
     strides = (16, 32)  # of the maps that objects are pooled from, and that stands for the whole image
     base_model_prefix = "ham_learning"
+    teacher_shares = ("object_labels",)
 
     def __init__(self, config: HamLearningConfig):
         super().__init__(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,15 @@ from hf_mner.layers.anchors import AnchorGrid, anchor_grid
 from hf_mner.layers.attention import AttentionPooling, CrossAttention, LabelAttention
 from hf_mner.layers.balance import LossBalance
 from hf_mner.layers.grounding import GroundingHead, GroundingScores, ground, grounding_loss
-from hf_mner.layers.losses import IGNORE_INDEX, classification_loss
+from hf_mner.layers.losses import (
+    IGNORE_INDEX,
+    Distillation,
+    classification_loss,
+    trust_your_teacher_binary_loss,
+)
 from hf_mner.layers.pooling import gather_tokens
 from hf_mner.layers.pyramid import FeaturePyramid, MapProjection
-from hf_mner.layers.spans import decode_spans, span_targets
+from hf_mner.layers.spans import SpanTargets, decode_spans, span_targets
 from hf_mner.layers.starts import Projection
 from hf_mner.models.base.backbones import hidden_size, text_encoder
 from hf_mner.models.base.image_model import ImageModel
@@ -47,7 +52,8 @@ class MnerQgOutput(ModelOutput):
         boxes: `b q 4`, the box of each query, corners as fractions of the square. `None` while training.
         box_scores: `b q`, its confidence in [0, 1]; 0 where there is no image. `None` while training.
         match_logits: `b n n q`, raw scores that a start (second dimension) and an end (third) belong together
-            (Eq. 5), on request.
+            (Eq. 5), while training and on request.
+        grounding_loss: scalar, the weighted and balanced L_QG of Eq. 6, while training with boxes.
     """
 
     loss: Tensor | None = None
@@ -58,6 +64,7 @@ class MnerQgOutput(ModelOutput):
     boxes: Tensor | None = None
     box_scores: Tensor | None = None
     match_logits: Tensor | None = None
+    grounding_loss: Tensor | None = None
 
 
 class MnerQgPreTrainedModel(ImageModel):
@@ -65,7 +72,6 @@ class MnerQgPreTrainedModel(ImageModel):
 
     config_class = MnerQgConfig
     base_model_prefix = "mner_qg"
-    is_distillable = False  # its decision is a choice among spans, or among places
 
     def build_encoders(self) -> None:
         """Build what reads text and images."""
@@ -189,6 +195,7 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
     """
 
     stages = ("recognition",)
+    teacher_fields = {"logits": 1, "existence_logits": 0, "match_logits": 2}
 
     def __init__(self, config: MnerQgConfig):
         super().__init__(config)
@@ -270,7 +277,7 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
         match_logits = self.match(start, end).unflatten(0, by_text).movedim(1, -1)  # b n n q
         logits = torch.stack([log_odds(start_scores), log_odds(end_scores)], dim=-1).transpose(1, 2)  # b n q 2
         output = MnerQgOutput(logits=logits, existence_logits=log_odds(existence_scores))
-        if return_match_logits:
+        if return_match_logits or self.training:
             output["match_logits"] = match_logits
         text_mask = (first_subword_index >= 0).unflatten(0, by_text)[:, 0]  # b n
         if labels is not None:
@@ -316,9 +323,12 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
             scores = self.score_places(states[chosen], query_token_mask[chosen], maps, images)
             grid = self.anchor_grid(maps)
             if labels is not None and box_labels is not None:
-                output["loss"] = self.joint_loss(
+                added = self.balanced_grounding_loss(
                     output["loss"], scores, labels[with_image], box_labels[with_image], grid
                 )
+                output["loss"] = output["loss"] + added
+                if self.training:
+                    output["grounding_loss"] = added
             if not self.training:
                 found, confidence = ground(scores, grid, self.config.object_loss)
                 boxes[with_image] = found.unflatten(0, (-1, num_types))
@@ -388,28 +398,75 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
         whenever wrong starts pass one half, and the loss with it. So the match tells ends of other entities of the
         type from the right one, and never sees a start or an end that is wrong itself.
         """
-        config, num_types = self.config, self.config.num_labels
-        labelled = labels != IGNORE_INDEX
-        targets = span_targets(labels, num_types)
-        ignore = ~labelled.unsqueeze(-1)
-        start_loss, end_loss = (
-            classification_loss(scores.transpose(1, 2), target.long().masked_fill(ignore, IGNORE_INDEX))
-            for scores, target in ((start, targets.start), (end, targets.end))
+        targets, asked = self.answers(labels)
+        start_loss, end_loss, existence_loss = (
+            classification_loss(scores, target.long().masked_fill(~counts, IGNORE_INDEX))
+            for scores, target, counts in (
+                (start.transpose(1, 2), targets.start, asked.start),
+                (end.transpose(1, 2), targets.end, asked.end),
+                (existence, targets.exists, asked.exists),
+            )
         )
-        existence_target = targets.exists.long().masked_fill(~labelled.any(1, keepdim=True), IGNORE_INDEX)  # b q
-        existence_loss = classification_loss(existence, existence_target)
-        in_order = torch.triu(labelled.unsqueeze(2) & labelled.unsqueeze(1)).unsqueeze(-1)  # b n n 1
-        asked = targets.start.unsqueeze(2) & targets.end.unsqueeze(1) & in_order
         errors = F.binary_cross_entropy_with_logits(
-            match_logits[asked].float(), targets.match[asked].float(), reduction="sum"
+            match_logits[asked.match].float(), targets.match[asked.match].float(), reduction="sum"
         )
-        match_loss = errors / asked.sum().clamp(min=1)
-        return config.existence_weight * existence_loss + config.span_weight * (start_loss + end_loss + match_loss)
+        return self.weigh(existence_loss, start_loss, end_loss, errors / asked.match.sum().clamp(min=1))
 
-    def joint_loss(
+    def answers(self, labels: Tensor) -> tuple[SpanTargets, SpanTargets]:
+        """Return the gold answers, and which of them the losses ask for (bool, True = asked), see `text_loss`."""
+        targets = span_targets(labels, self.config.num_labels)
+        labelled = labels != IGNORE_INDEX
+        words = labelled.unsqueeze(-1).expand_as(targets.start)
+        in_order = torch.triu(labelled.unsqueeze(2) & labelled.unsqueeze(1)).unsqueeze(-1)  # b n n 1
+        pairs = targets.start.unsqueeze(2) & targets.end.unsqueeze(1) & in_order
+        return targets, SpanTargets(words, words, pairs, labelled.any(1, keepdim=True).expand_as(targets.exists))
+
+    def weigh(self, existence: Tensor, start: Tensor, end: Tensor, match: Tensor) -> Tensor:
+        """Add up losses to `lambda_1 L_ED + lambda_2 L_ESP`."""
+        return self.config.existence_weight * existence + self.config.span_weight * (start + end + match)
+
+    def read_as_teacher(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the raw scores of starts and ends (`b n q 2`), existence (`b q`) and pairs (`b n n q`)."""
+        unlabelled = {name: value for name, value in inputs.items() if name not in ("labels", "box_labels")}
+        outputs = self(**unlabelled, return_match_logits=True)
+        return {name: outputs[name] for name in self.teacher_fields}
+
+    def distillation_loss(
+        self,
+        outputs: Any,
+        inputs: Mapping[str, Any],
+        teacher: Mapping[str, Tensor],
+        distillation: Distillation,
+    ) -> Tensor:
+        """Return Eq. 6 with Eq. 4 of SCANNER in each loss of the text; L_QG and its balance never see the teacher.
+
+        Each of existence, start, end and match is a choice of yes or no for each position that its plain loss asks,
+        with a trust `a_i` of its own. The losses are means and have the weights of the plain ones. A softmax over two
+        scores is the sigmoid of their difference, which the outputs hold. The balance of Eq. 6 follows the plain loss.
+
+        Source: SCANNER, Eq. 4, which has no spans; the formulation is ours.
+        """
+        targets, asked = self.answers(inputs["labels"])
+        start, end = outputs.logits.unbind(-1)  # b n q
+        teacher_start, teacher_end = teacher["logits"].unbind(-1)
+        existence, match = outputs.existence_logits, outputs.match_logits
+        loss = self.weigh(
+            *(
+                trust_your_teacher_binary_loss(student, said, target, counts, distillation)
+                for student, said, target, counts in (
+                    (existence, teacher["existence_logits"], targets.exists, asked.exists),
+                    (start, teacher_start, targets.start, asked.start),
+                    (end, teacher_end, targets.end, asked.end),
+                    (match, teacher["match_logits"], targets.match, asked.match),
+                )
+            )
+        )
+        return loss if outputs.grounding_loss is None else loss + outputs.grounding_loss
+
+    def balanced_grounding_loss(
         self, text_loss: Tensor, scores: GroundingScores, labels: Tensor, box_labels: Tensor, grid: AnchorGrid
     ) -> Tensor:
-        """Add the balanced L_QG (Eq. 6).
+        """Return the balanced and weighted L_QG, which Eq. 6 adds to the loss of the text.
 
         Args:
             text_loss: a scalar.
@@ -423,7 +480,7 @@ class MnerQgForMultimodalNer(MnerQgPreTrainedModel):
         kept = GroundingScores(scores.confidence[counts], scores.shifts[counts])
         loss = grounding_loss(kept, boxes, boxes[:, 2] > 0, grid, self.config.object_loss)
         factor = self.balance(text_loss, loss) if self.config.balance == "dynamic" else 1.0
-        return text_loss + self.config.grounding_weight * factor * loss
+        return self.config.grounding_weight * factor * loss
 
 
 class MnerQgForVisualGrounding(MnerQgPreTrainedModel):

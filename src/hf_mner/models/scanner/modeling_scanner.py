@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from hf_mner.layers.losses import classification_loss, grounding_loss
+from hf_mner.layers.losses import Distillation, classification_loss, grounding_loss
 from hf_mner.layers.pooling import gather_token, gather_tokens
 from hf_mner.models.base.backbones import encoder_layers, hidden_size, load_text_encoder, text_encoder
 from hf_mner.models.base.modeling_base import MnerPreTrainedModel
@@ -80,6 +82,7 @@ class ScannerForSpanDetection(ScannerPreTrainedModel):
     """Stage 1: an encoder and a linear layer over O, B, I on the first sub-word of each word (section 3.1)."""
 
     stages = ("detection",)
+    teacher_fields = {"logits": 1}
 
     @property
     def class_names(self) -> list[str]:
@@ -119,6 +122,7 @@ class ScannerForEntityRecognition(ScannerPreTrainedModel):
     """Stage 2: type a candidate at `<mask>` and score every `[obj]` of its prompt (section 3.2.2, Eq. 1-3)."""
 
     stages = ("recognition",)
+    teacher_fields = {"logits": 0}
 
     def __init__(self, config: ScannerConfig):
         super().__init__(config)
@@ -157,6 +161,19 @@ class ScannerForEntityRecognition(ScannerPreTrainedModel):
         if loss is not None and ground is not None:
             loss = loss + self.config.grounding_weight * ground  # Eq. 3
         return EntityRecognitionOutput(loss=loss, logits=logits, overlap_logits=overlap_logits, grounding_loss=ground)
+
+    def distillation_loss(
+        self,
+        outputs: EntityRecognitionOutput,
+        inputs: Mapping[str, Any],
+        teacher: Mapping[str, Tensor],
+        distillation: Distillation,
+    ) -> Tensor:
+        """Return Eq. 3 with Eq. 4 in the place of Eq. 1; the grounding loss never sees the teacher."""
+        loss = super().distillation_loss(outputs, inputs, teacher, distillation)
+        if outputs.grounding_loss is not None:
+            loss = loss + self.config.grounding_weight * outputs.grounding_loss
+        return loss
 
     @classmethod
     def from_span_detection(

@@ -127,7 +127,6 @@ class ScannerProcessor(MnerProcessor):
             "object_token_index": -1,
             "labels": -100,
             "overlaps": -100.0,
-            "teacher_logits": 0.0,
         }
 
     def rows(
