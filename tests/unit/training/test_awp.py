@@ -43,7 +43,8 @@ def make_trainer(folder: Path, name: str = "mmavk", head: str | None = None, kee
     rows = processor.rows(system.examples(), system.stages[head][0], model.config.label2id)
     kwargs = {"per_device_train_batch_size": 2, "optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0, **kwargs}
     kwargs = {"lr_scheduler_type": "constant", "save_strategy": "no", "report_to": "none", **kwargs}
-    args = MnerTrainingArguments(output_dir=str(folder), use_cpu=True, disable_tqdm=True, **kwargs)
+    kwargs = {"use_cpu": True, **kwargs}
+    args = MnerTrainingArguments(output_dir=str(folder), disable_tqdm=True, **kwargs)
     return TrustYourTeacherTrainer(model, args, processing_class=processor, train_dataset=rows)
 
 
@@ -228,6 +229,30 @@ def test_checkpointed_activations_and_bfloat16_give_about_the_same_gradients(tmp
     gradient, weight = trainer.model.classifier.weight.grad, expected["classifier.weight"]
     # bfloat16 has 8 bits; wide random weights add that up to some per cent. Another direction would have 0.
     assert torch.cosine_similarity(gradient.flatten(), weight.flatten(), dim=0) > 0.95
+
+
+@pytest.mark.parametrize("kind", ["published", "competition"])
+def test_a_scaled_loss_gives_scaled_gradients_at_the_same_perturbed_weights(tmp_path, kind):
+    trainer = make_trainer(tmp_path, awp_start_epoch=0, awp_gamma=GAMMA, awp_kind=kind, gradient_accumulation_steps=2)
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)  # as with `fp16`, which needs a GPU
+    batch = batches(trainer)[0]
+    expected = gradients_by_hand(trainer.model, batch, GAMMA, kind)
+    start(trainer)
+    trainer.training_step(trainer.model, batch)
+    for parameter in trainer.model.parameters():
+        parameter.grad /= 512.0  # half of the scale: there are two micro-batches
+    assert_gradients(trainer.model, expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="float16 needs a GPU")
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize(("name", "head"), TRAINABLE)
+def test_half_precision_trains_on_a_gpu(tmp_path, name, head, precision):
+    trainer = make_trainer(
+        tmp_path, name, head, awp_start_epoch=0.5, learning_rate=1e-4, use_cpu=False, **{precision: True}
+    )
+    trainer.train()
+    assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
 
 
 # ------------------------------------------------------------------------------------------------- the whole training
