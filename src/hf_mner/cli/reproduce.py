@@ -51,6 +51,7 @@ def reproduce(
 
     from hf_mner.reproduction.plan import Plan, plan_table
     from hf_mner.reproduction.runner import RunsFailed, run_plan
+    from hf_mner.reproduction.summary import summarise_table
 
     parsed = {name: load_table(name) for name in tables}
     if not recipes.is_dir():
@@ -79,7 +80,8 @@ def reproduce(
     except RunsFailed as error:  # what is finished is reported all the same
         failure = error
     for name, table in parsed.items():
-        report(name, table, scale, plans[name], output, (results or output) / f"{name}-{scale}.json")
+        summary = summarise_table(name, table, scale, plans[name], output, changes)
+        report(summary, (results or output) / f"{name}-{scale}.json")
     if failure is not None:
         raise failure
 
@@ -95,13 +97,13 @@ def tell_missing(missing: list[Any]) -> None:
             typer.echo(f"  {reason}", err=True)
 
 
-def report(name: str, table: Any, scale: Any, plan: Any, output: Path, file: Path) -> None:
+def report(summary: dict[str, Any], file: Path) -> None:
     """Write the results file and print it."""
-    from hf_mner.reproduction.summary import markdown, summarise_table
+    from hf_mner.reproduction.summary import markdown
 
-    summary = summarise_table(name, table, scale, plan, output)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    scale = summary["scale"]
     typer.echo(f"{summary['title']} ({scale}; mean ± deviation over seeds, in brackets the paper's figure)\n")
     typer.echo(markdown(summary))
     for left in summary["unfinished"]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from hf_mner.training.recipes import ScannerRecipe, load_recipe
-from hf_mner.training.run import recipe_values
 
 from .inputs import missing_inputs
 from .tables import PaperTable, Scale
@@ -144,14 +143,14 @@ def check_chosen(option: str, chosen: Iterable[str] | None, known: Sequence[str]
 def add_run(runs: dict[str, Run], recipe: Any, only: Literal["detection"] | None) -> str:
     """Add a run, and before it those that it needs; return its key."""
     if not isinstance(recipe, ScannerRecipe):
-        return put(runs, Run(run_key("", recipe, recipe_values(recipe)), "whole", recipe))
+        return put(runs, Run(run_key("", recipe, set_values(recipe)), "whole", recipe))
     detection = add_detection(runs, recipe)
     if only == "detection":
         return detection
     needs = {"detection": detection}
     if recipe.cross_fitting.folds:
         needs["non_entities"] = add_non_entities(runs, recipe)
-    return put(runs, Run(run_key("", recipe, recipe_values(recipe)), "whole", recipe, needs))
+    return put(runs, Run(run_key("", recipe, set_values(recipe)), "whole", recipe, needs))
 
 
 def add_detection(runs: dict[str, Run], recipe: ScannerRecipe) -> str:
@@ -159,24 +158,36 @@ def add_detection(runs: dict[str, Run], recipe: ScannerRecipe) -> str:
     stage, needs = recipe.detection, {}
     if stage.distillation != "none" and stage.teacher is None:
         needs["teacher"] = add_detection(runs, replace(recipe, detection=replace(stage, distillation="none")))
-    values = {**data_values(recipe), "detection": recipe_values(stage)}
+    values = {**data_values(recipe), "detection": set_values(stage)}
     return put(runs, Run(run_key("detection", recipe, values), "detection", recipe, needs))
 
 
 def add_non_entities(runs: dict[str, Run], recipe: ScannerRecipe) -> str:
     """Add the cross-fitting of stage 1, which no distillation changes."""
     plain = replace(recipe, detection=replace(recipe.detection, distillation="none", teacher=None))
-    values = {
-        **data_values(recipe),
-        **{name: recipe_values(getattr(plain, name)) for name in ("detection", "cross_fitting")},
-    }
+    parts = {name: set_values(getattr(plain, name)) for name in ("detection", "cross_fitting")}
+    values = {**data_values(recipe), **parts}
     return put(runs, Run(run_key("non-entities", plain, values), "non_entities", plain))
 
 
 def data_values(recipe: Any) -> dict[str, Any]:
     """Return what stage 1 of a recipe reads, beside its own settings."""
     names = ("system", "dataset", "backbone", "seed", "granularity", "train_splits", "label_noise")
-    return {name: getattr(recipe, name) for name in names}
+    values = set_values(recipe)
+    return {name: values[name] for name in names if name in values}
+
+
+def set_values(recipe: Any) -> dict[str, Any]:
+    """Return the values of a recipe that are not the defaults: a key stays when recipes get another option."""
+    values = {}
+    for item in fields(recipe):
+        value = getattr(recipe, item.name)
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        if is_dataclass(value):
+            values[item.name] = set_values(value)
+        elif value != default:
+            values[item.name] = value
+    return values
 
 
 def put(runs: dict[str, Run], run: Run) -> str:

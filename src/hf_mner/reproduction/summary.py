@@ -19,7 +19,14 @@ SIGNIFICANT = 0.05
 DEVIATION = "deviation"
 
 
-def summarise_table(name: str, table: PaperTable, scale: Scale, plan: Plan, output: Path) -> dict[str, Any]:
+def summarise_table(
+    name: str,
+    table: PaperTable,
+    scale: Scale,
+    plan: Plan,
+    output: Path,
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Collect the scores of a plan's finished runs.
 
     Args:
@@ -28,6 +35,7 @@ def summarise_table(name: str, table: PaperTable, scale: Scale, plan: Plan, outp
         scale: see `plan_table`.
         plan: see `plan_table`.
         output: the folder of the runs.
+        settings: values of all recipes that were replaced.
 
     Returns:
         `rows`: for each row and data set the seeds, and for each column the seeds' `values`, `mean` and `deviation`
@@ -46,6 +54,7 @@ def summarise_table(name: str, table: PaperTable, scale: Scale, plan: Plan, outp
         "note": table.note,
         "scale": scale,
         "split": table.split,
+        "settings": dict(settings or {}),
         "measure": table.measure,
         "columns": list(table.columns),
         "devices": sorted({run["device"] for scores in scored.values() for run in scores}),
