@@ -530,7 +530,9 @@ def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
     """Set `values["a"]["b"]` for the key `"a.b"`."""
     *parents, last = key.split(".")
     for parent in parents:
-        values = values.setdefault(parent, {})
+        if values.get(parent) is None:  # not there, or an optional section that a saved recipe has left empty
+            values[parent] = {}
+        values = values[parent]
         if not isinstance(values, dict):
             raise ValueError(f"`{key}` cannot be set: {parent!r} is a value ({values!r}), not a section.")
     values[last] = value

@@ -356,6 +356,7 @@ def test_a_recipe_without_it_says_so(recipe_file, tmp_path):
     assert training_arguments(recipe.training, tmp_path, 1, None).awp_start_epoch is None
     recipe_file.write_text(yaml.safe_dump(recipe_values(recipe)))  # with `awp: null`
     assert load_recipe(recipe_file) == recipe
+    assert load_recipe(recipe_file, {"training.awp.start_epoch": 2}).training.awp == AwpRecipe(start_epoch=2)
 
 
 @pytest.mark.parametrize(
