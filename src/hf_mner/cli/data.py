@@ -67,6 +67,15 @@ def synthetic(
         Literal["symbol", "relation"],
         typer.Option(help="What tells the type: a key symbol, or where a circle lies seen from a square."),
     ] = "symbol",
+    misleading_share: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of examples whose picture tells a random type; every post then ends with a topic, a shape that"
+            " such a picture does not show.",
+        ),
+    ] = 0.0,
     types: Annotated[
         list[str] | None,
         typer.Option(
@@ -82,7 +91,8 @@ def synthetic(
     from hf_mner.data.synthetic_folder import write_planted_folder
 
     settings: dict[str, Any] = {"types": tuple(types)} if types else {}
-    settings |= {"uninformative_share": uninformative_share, "with_knowledge": knowledge, "signal": signal}
+    settings |= {"uninformative_share": uninformative_share, "misleading_share": misleading_share}
+    settings |= {"with_knowledge": knowledge, "signal": signal}
     planted = PlantedSignal(seed=seed, **settings)
     sizes = {"train": train, "validation": validation, "test": test}
     typer.echo(write_planted_folder(planted, {split: size for split, size in sizes.items() if size}, output))

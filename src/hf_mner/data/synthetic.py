@@ -19,6 +19,7 @@ from .synthetic_random import StableRandom
 from .synthetic_relations import CIRCLE, SECTOR_COUNTS, SQUARE, list_sectors, place_related
 from .synthetic_shapes import DISTRACTORS, KEY_SHAPES
 from .synthetic_texts import write_post
+from .synthetic_topics import add_topic, pick_topic
 from .type_lists import CONLL_TYPES
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ class PlantedSignal:
             `knowledge.auxiliary`, a sentence that lists them. So systems that read pictures through words can be
             judged on the same examples. Neither says a type or which shape is the key symbol.
         signal: what tells the type, a key `"symbol"` or the `"relation"` of two shapes.
+        misleading_share: share of examples whose picture is irrelevant: it tells a type drawn uniformly from `types`,
+            whatever that of the post, and the boxes are `[]`. With a share above 0 every post ends with a topic, a
+            kind of distractor (`# hexagon`). A relevant picture shows one, an irrelevant one shows none. Topics and
+            shapes are distributed alike in both, so that neither text nor picture alone says which is which.
 
     Raises:
         ValueError: if a value is not as described.
@@ -67,6 +72,7 @@ class PlantedSignal:
     uninformative_share: float = 0.0
     with_knowledge: bool = False
     signal: PlantedKind = "symbol"
+    misleading_share: float = 0.0
 
     def __post_init__(self):
         if self.signal not in get_args(PlantedKind):
@@ -79,9 +85,10 @@ class PlantedSignal:
             )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise ValueError(f"`seed` is {self.seed!r}; expected a whole number.")
-        share = self.uninformative_share
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise ValueError(f"`uninformative_share` is {share!r}; expected a share in [0, 1].")
+        for name in ("uninformative_share", "misleading_share"):
+            share = getattr(self, name)
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ValueError(f"`{name}` is {share!r}; expected a share in [0, 1].")
         if not isinstance(self.with_knowledge, bool):
             raise ValueError(f"`with_knowledge` is {self.with_knowledge!r}; expected True or False.")
 
@@ -107,9 +114,14 @@ class PlantedSignal:
         post = write_post(stream("text"), split)
         entity_type = stream("type").pick(self.types)
         is_told = stream("key").share() >= self.uninformative_share
-        names, boxed, place = self._plan_picture(stream("shapes"), entity_type, is_told)
+        relevance = stream("relevance")
+        is_relevant = relevance.share() >= self.misleading_share
+        shown_type = entity_type if is_relevant else relevance.pick(self.types)
+        names, boxed, place = self._plan_picture(stream("shapes"), shown_type, is_told)
+        if self.misleading_share:
+            post = add_topic(post, pick_topic(stream("topic"), self._distractors, names, is_relevant))
         image, shapes = draw_picture(stream("picture"), names, place)
-        boxes = [[float(side) for side in shape.box] for shape in shapes if shape.name == boxed]
+        boxes = [[float(side) for side in shape.box] for shape in shapes if shape.name == boxed and is_relevant]
         label_ids = {label: number for number, label in enumerate(bio_labels(self.types))}
         tags = encode_bio([(*span, entity_type) for span in post.spans], len(post.tokens))
         return {
@@ -128,16 +140,29 @@ class PlantedSignal:
     def _name(self) -> str:
         return next(name for name, signal in GENERATED.items() if signal == self.signal)
 
-    def _plan_picture(self, random: StableRandom, entity_type: str, is_told: bool) -> tuple[list[str], str, Place]:
+    @property
+    def _distractors(self) -> list[str]:
+        return [name for name in DISTRACTORS if self.signal == "symbol" or name not in (SQUARE, CIRCLE)]
+
+    def _plan_picture(self, random: StableRandom, shown_type: str, is_told: bool) -> tuple[list[str], str, Place]:
         """Return the shapes to draw, which of them (if drawn) has the box of the names, and what places them."""
-        counts = DISTRACTORS_PER_PICTURE[self.signal]
         if self.signal == "symbol":
-            key = self.symbols[entity_type]
-            return _choose_shapes(random, list(DISTRACTORS), counts, [key] if is_told else []), key, place_freely
-        others = [name for name in DISTRACTORS if name not in (SQUARE, CIRCLE)]
-        names = _choose_shapes(random, others, counts, [SQUARE, CIRCLE] if is_told else [SQUARE])
-        sector = list_sectors(len(self.types))[self.types.index(entity_type)]
+            key = self.symbols[shown_type]
+            return self._choose_shapes(random, [key] if is_told else []), key, place_freely
+        names = self._choose_shapes(random, [SQUARE, CIRCLE] if is_told else [SQUARE])
+        sector = list_sectors(len(self.types))[self.types.index(shown_type)]
         return names, CIRCLE, partial(place_related, sector=sector)
+
+    def _choose_shapes(self, random: StableRandom, planted: Sequence[str]) -> list[str]:
+        """Return distractors and the planted shapes in random order, so that a rank says nothing.
+
+        Where posts have a topic, some kind is always left out, whether the picture is relevant or not.
+        """
+        kinds, counts = self._distractors, DISTRACTORS_PER_PICTURE[self.signal]
+        distractors = [random.pick(kinds) for _ in range(random.whole(*counts))]
+        while self.misleading_share and set(distractors) == set(kinds):
+            distractors = [random.pick(kinds) for _ in range(random.whole(*counts))]
+        return random.shuffle([*distractors, *planted])
 
     def stream(self, split: str, size: int) -> Iterator[MnerExample]:
         """Yield the first `size` examples of a split, each made when it is asked for.
@@ -176,8 +201,11 @@ class PlantedSignal:
     def fingerprint(self, sizes: Mapping[str, int]) -> str:
         """Return 12 hexadecimal digits that are equal for equal sets, in place of a hash of label files."""
         settings = {"name": STREAMS, "version": FORMAT_VERSION, "sizes": dict(sizes), **asdict(self)}
+        # Later settings: sets from before them keep their fingerprint.
         if self.signal == "symbol":
-            del settings["signal"]  # a later setting: sets from before it keep their fingerprint
+            del settings["signal"]
+        if not self.misleading_share:
+            del settings["misleading_share"]
         text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:HASH_LENGTH]
 
@@ -218,14 +246,6 @@ def encode_png(image: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)  # a quarter of the default's time
     return buffer.getvalue()
-
-
-def _choose_shapes(
-    random: StableRandom, kinds: Sequence[str], counts: tuple[int, int], planted: Sequence[str]
-) -> list[str]:
-    """Return distractors and the planted shapes in random order, so that a rank says nothing."""
-    distractors = [random.pick(kinds) for _ in range(random.whole(*counts))]
-    return random.shuffle([*distractors, *planted])
 
 
 def _describe(shapes: list[DrawnShape]) -> Knowledge:
