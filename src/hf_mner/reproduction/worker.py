@@ -21,7 +21,7 @@ from hf_mner.evaluation import find_entities, grounded_of, score_found, spans_of
 from hf_mner.knowledge.registry import open_sources
 from hf_mner.knowledge.store import KnowledgeStore
 from hf_mner.metrics import count_grounded_entities, count_spans, select_seen, surface_forms
-from hf_mner.training.fitting import training_device, write_whole
+from hf_mner.training.fitting import PARAMETERS, training_device, write_whole
 from hf_mner.training.recipes import RECIPES, parse_recipe
 from hf_mner.training.run import examples_of, open_training
 from hf_mner.training.scanner import ScannerTraining
@@ -100,10 +100,17 @@ def score_run(
             "split": split,
             "label_files_sha256": label_file_hash(dataset, job["data_dir"]),
             "device": device_name(),
+            **parameter_count(model_dir),
             **score_found(found, processor, examples, forms),
             "counts": text_counts(found, examples, forms, processor.stages[-1]),
         }
         write_whole(scores_file(folder, dataset, split), json.dumps(scores))
+
+
+def parameter_count(model_dir: Path) -> dict[str, Any]:
+    """Return how many parameters were trained, where a model of one stage says it."""
+    file = model_dir / PARAMETERS
+    return {"parameters": json.loads(file.read_text(encoding="utf-8"))} if file.is_file() else {}
 
 
 def text_counts(

@@ -7,27 +7,31 @@ import logging
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import EvalPrediction
 
 from hf_mner.data.labels import decode_bio
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge.base import KnowledgeSource
 from hf_mner.metrics import score_spans
+from hf_mner.models.base.adapters import add_lora, merge_lora, save_adapter
 from hf_mner.models.base.processing_base import MnerProcessor, Row
 
 from .arguments import MnerTrainingArguments
+from .options import AS_USUAL, RunOptions
 from .recipes import FittingRecipe
 from .teacher import TEACHER_SCORES
 from .trainer import TrustYourTeacherTrainer
 
 logger = logging.getLogger(__name__)
+
+PARAMETERS = "parameters.json"  # how many of a model's parameters were trained
 
 
 class Training:
@@ -41,6 +45,7 @@ class Training:
         output_dir: receives the checkpoint, and what the steps before it leave.
         sources: knowledge sources, asked for what the examples lack.
         callbacks: passed to every trainer.
+        options: how it runs here.
     """
 
     def __init__(
@@ -52,7 +57,9 @@ class Training:
         output_dir: str | Path,
         sources: Sequence[KnowledgeSource] = (),
         callbacks: Sequence[TrainerCallback] = (),
+        options: RunOptions = AS_USUAL,
     ):
+        self.options = options
         self.recipe, self.train, self.validation, self.types = recipe, list(train), list(validation), list(types)
         self.output_dir, self.sources, self.callbacks = Path(output_dir), list(sources), list(callbacks)
 
@@ -90,8 +97,11 @@ def fit_model(
     teacher: PreTrainedModel | str | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     metric: str = "f1",
-) -> PreTrainedModel:
+    options: RunOptions = AS_USUAL,
+) -> Any:
     """Train a model on rows, keep the epoch with the best validation score, save it to `folder`, and return it.
+
+    With LoRA, `folder/lora` keeps the adapters, and the model is saved and returned with the adapters merged.
 
     Args:
         model: what to train.
@@ -106,33 +116,62 @@ def fit_model(
         teacher: see `TrustYourTeacherTrainer`.
         callbacks: passed to the trainer.
         metric: the score that chooses the best epoch; more is better.
+        options: how it runs here.
 
     Raises:
-        ValueError: if there is nothing to train on.
+        ValueError: if there is nothing to train on, early stopping has no validation scores, or the rows of an update
+            cannot be parted as `options` say.
     """
     if not rows:
         raise ValueError(
             f"{folder.name!r} has no training rows; do the training examples have `entities`, with boxes and images"
             " where grounding is trained?"
         )
+    if settings.patience is not None and not validation_rows:
+        raise ValueError(
+            f"`patience={settings.patience}` waits for better validation scores, and there are no validation examples;"
+            " leave it out, or do not train on the validation split."
+        )
     logger.info("%s: %d rows, %s epochs, in %s", folder.name, len(rows), settings.epochs, folder)
+    write_parameter_count(folder, model, settings)
     trainer = TrustYourTeacherTrainer(
         model,
-        training_arguments(settings, folder, seed, metric if validation_rows else None),
+        training_arguments(settings, folder, seed, metric if validation_rows else None, options),
         processing_class=processor,
         train_dataset=list(rows),
         eval_dataset=list(validation_rows) or None,
         compute_metrics=compute_metrics,
         teacher=teacher,
         teacher_scores=folder / TEACHER_SCORES,
-        callbacks=list(callbacks),
+        callbacks=[*callbacks, *([EarlyStoppingCallback(settings.patience)] if settings.patience else [])],
     )
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder / "checkpoints"))
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if options.is_sharded else None
     if trainer.is_world_process_zero():
         write_whole(folder / "log.json", json.dumps(trainer.state.log_history, indent=1))
-        save_finished(model, processor, folder)
+        if settings.lora:
+            save_adapter(model, folder / "lora")
+            processor.save_pretrained(folder / "lora")
+    if settings.lora:
+        merge_lora(model)
+    if trainer.is_world_process_zero():
+        save_finished(model, processor, folder, state)
     trainer.accelerator.wait_for_everyone()
+    if options.is_sharded:  # this process holds a part of the weights
+        return load_finished(type(model), folder)
     return model.eval()
+
+
+def write_parameter_count(folder: Path, model: PreTrainedModel, settings: FittingRecipe) -> None:
+    """Add the adapters of the settings to a model, and write how many of its parameters are trained."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    if settings.lora:
+        lora = settings.lora
+        add_lora(model, lora.rank, lora.alpha, lora.dropout, lora.targets)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = {"trained": trained, "all": total, "share": trained / total}
+    write_whole(folder / PARAMETERS, json.dumps(counts) + "\n")
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:
@@ -152,14 +191,21 @@ def last_whole_checkpoint(folder: Path) -> str | None:
     return None
 
 
-def training_arguments(settings: FittingRecipe, folder: Path, seed: int, metric: str | None) -> MnerTrainingArguments:
+def training_arguments(
+    settings: FittingRecipe, folder: Path, seed: int, metric: str | None, options: RunOptions = AS_USUAL
+) -> MnerTrainingArguments:
     """Translate the settings of a recipe to training arguments; `metric` chooses the best epoch, `None` the last."""
     chooses_best = metric is not None
+    if options.save_steps is not None and chooses_best:
+        raise ValueError(
+            f"`save_steps={options.save_steps}` would forget the best epoch, whose state is saved at its end; leave it"
+            " out where validation chooses the epoch."
+        )
     perturbation = {f"awp_{name}": value for name, value in vars(settings.awp).items()} if settings.awp else {}
-    return MnerTrainingArguments(
+    values: dict[str, Any] = dict(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=options.micro_batch_size(settings.batch_size),
         per_device_eval_batch_size=64,
         learning_rate=settings.learning_rate,
         head_learning_rate=settings.head_learning_rate,
@@ -183,6 +229,7 @@ def training_arguments(settings: FittingRecipe, folder: Path, seed: int, metric:
         logging_strategy="epoch",
         **perturbation,
     )
+    return MnerTrainingArguments(**{**values, **options.arguments(folder.name)})
 
 
 def score_tag_rows(predicted: Iterable[Any], labels: Iterable[Any], names: Sequence[str]) -> dict[str, float]:
@@ -202,13 +249,15 @@ def score_tag_rows(predicted: Iterable[Any], labels: Iterable[Any], names: Seque
     return {name: scores[name] for name in ("precision", "recall", "f1")}
 
 
-def save_finished(model: PreTrainedModel, processor: MnerProcessor, folder: Path) -> None:
+def save_finished(
+    model: PreTrainedModel, processor: MnerProcessor, folder: Path, state: Mapping[str, torch.Tensor] | None = None
+) -> None:
     """Save a finished model and drop its training state and what its teacher said.
 
-    The weights, which mark it as finished, appear last.
+    The weights (`state`; `None` = the model's own), which mark it as finished, appear last.
     """
     unfinished = folder / "unfinished"
-    model.save_pretrained(unfinished)
+    model.save_pretrained(unfinished, state_dict=None if state is None else dict(state))
     processor.save_pretrained(unfinished)
     for path in sorted(unfinished.iterdir(), key=lambda path: path.suffix == ".safetensors"):
         os.replace(path, folder / path.name)

@@ -55,7 +55,7 @@ class HamLearningTraining(Training):
         rows, validation_rows = (self.labelled_rows(model, processor, part) for part in (train, validation))
         if recipe.reads_images_itself:
             warn_of_missing_objects(rows)
-        fit_model(
+        return fit_model(
             model,
             processor,
             folder,
@@ -66,8 +66,8 @@ class HamLearningTraining(Training):
             seed=recipe.seed,
             teacher=teacher,
             callbacks=self.callbacks,
+            options=self.options,
         )
-        return model
 
     def new_model(self, labels: Sequence[str]) -> HamLearningForTokenClassification:
         """Build the model of the recipe from its encoders, for objects of some classes."""

@@ -56,7 +56,7 @@ class MmavkTraining(Training):
         validation = add_knowledge(self.validation, self.sources)
         rows, validation_rows = (self.labelled_rows(model, processor, part) for part in (train, validation))
         warn_of_missing_knowledge(rows, self.recipe.fusion)
-        fit_model(
+        return fit_model(
             model,
             processor,
             folder,
@@ -67,8 +67,8 @@ class MmavkTraining(Training):
             seed=self.recipe.seed,
             teacher=teacher,
             callbacks=self.callbacks,
+            options=self.options,
         )
-        return model
 
     def new_model(self) -> MmavkForTokenClassification:
         """Build the model of the recipe from its pretrained encoders."""

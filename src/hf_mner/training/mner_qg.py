@@ -58,7 +58,7 @@ class MnerQgTraining(Training):
         validation_rows = self.labelled_rows(model, processor, validation)
         if "image" in model.input_modalities and all(row["image"] is None for row in rows):
             logger.warning("No training text has an image: the model is trained as text alone.")
-        fit_model(
+        return fit_model(
             model,
             processor,
             folder,
@@ -70,8 +70,8 @@ class MnerQgTraining(Training):
             teacher=teacher,
             callbacks=self.callbacks,
             metric="f1" if recipe.task == "recognition" else "accu@0.5",
+            options=self.options,
         )
-        return model
 
     def new_model(self, has_boxes: bool) -> MnerQgPreTrainedModel:
         """Build the model of the recipe from its encoders; without any gold box it learns no grounding."""

@@ -50,6 +50,33 @@ class AwpRecipe:
 
 @strict
 @dataclass(kw_only=True)
+class LoraRecipe:
+    """Low-rank adapters in the text encoder, which stays as it is, see `add_lora`.
+
+    They want a `learning_rate` some ten times that of full fine-tuning.
+
+    Args:
+        rank: inner width of the adapters.
+        alpha: their outcome is scaled by `alpha / rank`.
+        dropout: of what they read.
+        targets: the last parts of the names of layers, or `[all-linear]`.
+    """
+
+    rank: int = 8
+    alpha: float | int = 16
+    dropout: float | int = 0.05
+    targets: list[str] = field(default_factory=lambda: ["query", "value"])
+
+    def validate_lora(self):
+        """Refuse adapters that are none."""
+        require(self.rank >= 1, "rank", self.rank, "1 or more")
+        require(self.alpha > 0, "alpha", self.alpha, "more than 0")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
+        require(bool(self.targets), "targets", self.targets, "a list of names of layers, or ['all-linear']")
+
+
+@strict
+@dataclass(kw_only=True)
 class FittingRecipe:
     """How one model is trained.
 
@@ -68,6 +95,8 @@ class FittingRecipe:
         teacher: folder of a trained model of the same kind; `None` = one is trained first, with the same settings and
             the plain loss.
         teacher_mode: `offline`: the teacher reads each training row once, before training; `online`: every batch.
+        patience: stop after so many epochs without a better validation score; `None` = never.
+        lora: a section that trains low-rank adapters in the place of the text encoder.
     """
 
     epochs: float | int
@@ -82,6 +111,8 @@ class FittingRecipe:
     distillation: Distillation = "none"
     teacher: str | None = None
     teacher_mode: TeacherMode = "offline"
+    patience: int | None = None
+    lora: LoraRecipe | None = None
 
     def validate_schedule(self):
         """Refuse numbers that train nothing."""
@@ -93,6 +124,7 @@ class FittingRecipe:
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         require(0 <= self.warmup < 1, "warmup", self.warmup, "a share in [0, 1)")
         require(0 < self.adam_beta2 < 1, "adam_beta2", self.adam_beta2, "between 0 and 1 (usual: 0.999)")
+        require(self.patience is None or self.patience >= 1, "patience", self.patience, "1 or more epochs")
         if self.awp is not None:
             first = self.awp.start_epoch
             require(first < self.epochs, "awp.start_epoch", first, f"less than `epochs` ({self.epochs})")

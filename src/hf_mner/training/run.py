@@ -20,6 +20,7 @@ from .fitting import write_whole
 from .ham_learning import HamLearningTraining
 from .mmavk import MmavkTraining
 from .mner_qg import MnerQgTraining
+from .options import AS_USUAL, RunOptions
 from .recipes import load_recipe
 from .scanner import ScannerTraining
 
@@ -42,6 +43,7 @@ def train_from_recipe(
     data_dir: str | Path | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     store: KnowledgeStore | None = None,
+    options: RunOptions = AS_USUAL,
 ) -> PreTrainedModel:
     """Train what a recipe describes; a run that was stopped goes on where it was.
 
@@ -51,11 +53,12 @@ def train_from_recipe(
         data_dir: see `load_mner_dataset`.
         callbacks: passed to every trainer.
         store: keeps what the recipe's sources find, so that another run does not ask again.
+        options: how it runs here.
 
     Raises:
         ValueError: if `output_dir` already holds the run of another recipe.
     """
-    return open_training(recipe, output_dir, data_dir, callbacks, store).run()
+    return open_training(recipe, output_dir, data_dir, callbacks, store, options).run()
 
 
 def open_training(
@@ -64,6 +67,7 @@ def open_training(
     data_dir: str | Path | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     store: KnowledgeStore | None = None,
+    options: RunOptions = AS_USUAL,
 ) -> Any:
     """Load the data of a recipe, claim its folder and return its `Training`; see `train_from_recipe`."""
     claim_folder(Path(output_dir), recipe)
@@ -84,6 +88,7 @@ def open_training(
         output_dir=output_dir,
         sources=open_sources(recipe.sources, data_dir, store),
         callbacks=callbacks,
+        options=options,
     )
 
 

@@ -238,6 +238,7 @@ class ScannerTraining(Training):
             seed=self.recipe.seed,
             teacher=teacher,
             callbacks=self.callbacks,
+            options=self.options,
         )
 
 

@@ -17,6 +17,7 @@ from hf_mner.models.base.processing_base import MnerProcessor, Row
 
 from .arguments import MnerTrainingArguments
 from .awp import undisturbed
+from .sampler import RowLengthSampler
 from .teacher import (
     PREFIX,
     TEACHER_SCORES,
@@ -35,8 +36,9 @@ SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGA
 class TrustYourTeacherTrainer(Trainer):
     """Trains on rows of a processor, blending gold labels with a teacher's predictions (SCANNER, Eq. 4).
 
-    With gradient accumulation the update is the mean of the micro-batches' losses. For one label a row (stage 2) that
-    is the loss of the whole batch; for word labels it weighs micro-batches, not words, alike.
+    With gradient accumulation and with several processes the loss of an update is that of all its rows in one batch:
+    each micro-batch weighs as much as what its loss is a mean over (`count_labels` of the model). MNER-QG's loss has
+    parts that are means over other things; there, micro-batches weigh as much as their labelled texts.
 
     The teacher reads without dropout: every training row once, before training starts (`args.teacher_mode` `offline`),
     or every batch (`online`). What it is asked, and the loss, are the model's: `read_as_teacher`, `distillation_loss`.
@@ -55,8 +57,8 @@ class TrustYourTeacherTrainer(Trainer):
             model's answers cannot be compared with a teacher's.
     """
 
-    # `compute_loss` returns a mean over the micro-batch, so accumulation must divide it (transformers issue 47688).
-    loss_is_scaled_for_ga = False
+    # `compute_loss` weighs the micro-batches of an update itself (transformers issue 47688).
+    loss_is_scaled_for_ga = True
     args: MnerTrainingArguments
 
     def __init__(
@@ -97,6 +99,7 @@ class TrustYourTeacherTrainer(Trainer):
             train_dataset=train_dataset,
             **kwargs,
         )
+        self.current_gradient_accumulation_steps = 1  # Trainer sets it for each update
         self.awp = args.weight_perturbation()
         kind = self.accelerator.distributed_type
         if self.awp is not None and kind in SHARDED:
@@ -109,13 +112,15 @@ class TrustYourTeacherTrainer(Trainer):
         """Train on one micro-batch, from `awp_start_epoch` on at perturbed weights (see `perturbing_gradients`)."""
         if self.awp is None or not self.awp.acts(self.state.epoch):
             return super().training_step(model, inputs, num_items_in_batch)
-        gradients = self.perturbing_gradients(model, inputs)
+        gradients = self.perturbing_gradients(model, inputs, num_items_in_batch)
         if self.awp.adds_plain_gradient:
             add_gradients(gradients)
         with self.awp.perturbed(gradients):
             return super().training_step(model, inputs, num_items_in_batch)
 
-    def perturbing_gradients(self, model: torch.nn.Module, inputs: Any) -> dict[torch.nn.Parameter, Tensor | None]:
+    def perturbing_gradients(
+        self, model: torch.nn.Module, inputs: Any, num_items_in_batch: Tensor | None = None
+    ) -> dict[torch.nn.Parameter, Tensor | None]:
         """Return the gradient of one micro-batch's loss by each trainable parameter, by which it is perturbed.
 
         They are as `accelerator.backward` would give them; what earlier micro-batches accumulated is not touched. The
@@ -128,14 +133,26 @@ class TrustYourTeacherTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         with undisturbed(network), self.compute_loss_context_manager():
-            loss = self.compute_loss(network, inputs) / self.current_gradient_accumulation_steps
+            loss = self.compute_loss(network, inputs, num_items_in_batch=num_items_in_batch)
             if self.accelerator.scaler is not None:  # float16 gradients would vanish
                 loss = self.accelerator.scaler.scale(loss)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         return dict(zip(parameters, gradients, strict=True))
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ARG002 Trainer's own
-        """Return the model's loss, or where a teacher was read its `distillation_loss`."""
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
+        """Count what the loss of an update is a mean over, in all its micro-batches and processes."""
+        if not batch_samples or "labels" not in batch_samples[0]:
+            return None
+        network = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        total = torch.stack([network.count_labels(batch["labels"]) for batch in batch_samples]).sum().to(device)
+        return self.accelerator.reduce(total, "sum")
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Return the model's loss, or where a teacher was read its `distillation_loss`.
+
+        In training it is this micro-batch's part of the loss of an update, which is a mean over `num_items_in_batch`;
+        where that is not known, micro-batches weigh alike.
+        """
         inputs = dict(inputs)  # which the caller may read again
         said = {name: inputs.pop(name) for name in list(inputs) if name.startswith(PREFIX)}
         said = {name.removeprefix(PREFIX): value for name, value in said.items()}
@@ -146,6 +163,12 @@ class TrustYourTeacherTrainer(Trainer):
         if said:
             network = self.accelerator.unwrap_model(model, keep_torch_compile=False)
             loss = network.distillation_loss(outputs, inputs, said, self.args.distillation)
+        if num_items_in_batch is not None:
+            own = self.accelerator.unwrap_model(model, keep_torch_compile=False).count_labels(inputs["labels"])
+            # The processes' gradients are averaged.
+            loss = loss * (own * self.accelerator.num_processes / num_items_in_batch.clamp(min=1))
+        elif model.training:
+            loss = loss / self.current_gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model=None):
@@ -170,16 +193,21 @@ class TrustYourTeacherTrainer(Trainer):
         ]
 
     def _get_train_sampler(self, train_dataset=None):
-        return self.sort_by_row_length(super()._get_train_sampler(train_dataset))
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        of_update = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return RowLengthSampler(self.row_lengths(rows), of_update, self.args.seed)
 
     def _get_eval_sampler(self, eval_dataset):
-        return self.sort_by_row_length(super()._get_eval_sampler(eval_dataset), eval_dataset)
-
-    def sort_by_row_length(self, sampler: Any, rows: Sequence[Row] | None = None) -> Any:
-        """Let a sampler that groups by length count all that the model reads for a row, not `input_ids` alone."""
+        sampler = super()._get_eval_sampler(eval_dataset)
         if isinstance(sampler, LengthGroupedSampler):
-            sampler.lengths = [self.processing_class.row_length(row) for row in rows or self.train_dataset]
+            sampler.lengths = self.row_lengths(eval_dataset)
         return sampler
+
+    def row_lengths(self, rows: Sequence[Row]) -> list[int]:
+        """Count all that the model reads for each row, not `input_ids` alone."""
+        return [self.processing_class.row_length(row) for row in rows]
 
 
 def add_gradients(gradients: Mapping[torch.nn.Parameter, Tensor | None]) -> None:

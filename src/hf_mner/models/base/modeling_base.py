@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hf_mner.layers.losses import Distillation, trust_your_teacher_loss
+from hf_mner.layers.losses import IGNORE_INDEX, Distillation, trust_your_teacher_loss
 from hf_mner.layers.quantization import dequantize_state
 
 from .adapters import adapter_state, is_adapter_checkpoint
@@ -90,6 +90,14 @@ class MnerPreTrainedModel(PreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the word embeddings of the first encoder."""
         self.text_encoders()[0].set_input_embeddings(value)
+
+    def count_labels(self, labels: Tensor) -> Tensor:
+        """Count what the loss is a mean over: here every label.
+
+        Args:
+            labels: `b ...`, -100 marks what has none.
+        """
+        return (labels != IGNORE_INDEX).sum()
 
     def read_as_teacher(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return what the model says of a batch when it teaches another one; here fields of its output.

@@ -44,6 +44,10 @@ class TaggingModel(MnerPreTrainedModel):
         if isinstance(module, LinearChainCrf):
             module.reset_parameters()
 
+    def count_labels(self, labels: Tensor) -> Tensor:
+        """Count the labelled rows (`labels`: `b n`), which `sequence_loss` is a mean over."""
+        return (labels != IGNORE_INDEX).any(1).sum()
+
     def sequence_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean negative log-likelihood of the labelled rows.
 

@@ -101,6 +101,14 @@ class MnerQgPreTrainedModel(ImageModel):
             self.text_model.requires_grad_(False).eval()
         return self
 
+    def count_labels(self, labels: Tensor) -> Tensor:
+        """Count the labelled texts, or phrases with a box; the parts of the loss are means over parts of them.
+
+        Args:
+            labels: `b n`, -100 marks padding, or `b 1 4`, negative boxes mark what has none.
+        """
+        return ((labels >= 0).flatten(1)).any(1).sum()
+
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
         """Encode `[CLS] query [SEP] sentence [SEP]`: `r t` gives `H'`, `r t d`."""
         kwargs = {} if token_type_ids is None else {"token_type_ids": token_type_ids}

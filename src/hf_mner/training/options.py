@@ -1,0 +1,79 @@
+"""How a training runs on a machine: none of it changes what is learned, but for rounding."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What suits a machine and a person, beside a recipe, which says what is learned.
+
+    Args:
+        accumulation: micro-batches of one update in each process; more need less memory.
+        has_gradient_checkpointing: compute activations of the encoder's layers twice instead of keeping them.
+        save_steps: also save the state of the training every so many updates; `None` = at the end of each epoch.
+        trackers: names that `transformers` knows, such as `tensorboard`, `trackio` or `wandb`.
+        is_sharded: cut parameters, gradients and optimiser among the GPUs (FSDP); start with `torchrun`.
+
+    Raises:
+        ValueError: if a number is not 1 or more.
+    """
+
+    accumulation: int = 1
+    has_gradient_checkpointing: bool = False
+    save_steps: int | None = None
+    trackers: tuple[str, ...] = ()
+    is_sharded: bool = False
+
+    def __post_init__(self):
+        for name, value in (("accumulation", self.accumulation), ("save_steps", self.save_steps)):
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be 1 or more, got {value}.")
+
+    def micro_batch_size(self, batch_size: int) -> int:
+        """Return the rows of one forward pass in one process: those of an update, parted.
+
+        Raises:
+            ValueError: if they cannot be parted evenly.
+        """
+        processes = num_processes()
+        size, rest = divmod(batch_size, processes * self.accumulation)
+        if rest or not size:
+            raise ValueError(
+                f"`batch_size={batch_size}` are the rows of one update, and cannot be parted evenly among {processes}"
+                f" processes with {self.accumulation} micro-batches each; choose a multiple of"
+                f" {processes * self.accumulation}, other `--accumulation`, or another number of processes."
+            )
+        return size
+
+    def arguments(self, run_name: str) -> dict[str, Any]:
+        """Return the training arguments that the options set."""
+        values: dict[str, Any] = {
+            "gradient_accumulation_steps": self.accumulation,
+            "activation_checkpointing": self.has_gradient_checkpointing,
+            "report_to": list(self.trackers) or "none",
+            "run_name": run_name,
+        }
+        if self.has_gradient_checkpointing:
+            values["activation_checkpointing_kwargs"] = {"use_reentrant": False}
+        if self.save_steps is not None:
+            values |= {"save_strategy": "steps", "save_steps": self.save_steps}
+        if self.is_sharded:
+            values |= {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}}
+        return values
+
+
+AS_USUAL = RunOptions()
+
+
+def num_processes() -> int:
+    """Return how many processes train together, as their starter (`torchrun`) says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Tell whether this is the one process that prints and scores."""
+    return os.environ.get("RANK", "0") == "0"
