@@ -38,7 +38,8 @@ class TrustYourTeacherTrainer(Trainer):
 
     With gradient accumulation and with several processes the loss of an update is that of all its rows in one batch:
     each micro-batch weighs as much as what its loss is a mean over (`count_labels` of the model). MNER-QG's loss has
-    parts that are means over other things; there, micro-batches weigh as much as their labelled texts.
+    parts that are means over other things; there, micro-batches weigh as much as their labelled texts. Batch
+    normalisation that is trained reads a micro-batch, not the update.
 
     The teacher reads without dropout: every training row once, before training starts (`args.teacher_mode` `offline`),
     or every batch (`online`). What it is asked, and the loss, are the model's: `read_as_teacher`, `distillation_loss`.

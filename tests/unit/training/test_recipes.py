@@ -5,8 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_mner.training.recipes import MmavkRecipe, RecognitionRecipe, ScannerRecipe, TaggingRecipe, load_recipe
-from hf_mner.training.run import claim_folder
+from hf_mner.training.recipes import (
+    LoraRecipe,
+    MmavkRecipe,
+    RecognitionRecipe,
+    ScannerRecipe,
+    TaggingRecipe,
+    load_recipe,
+)
+from hf_mner.training.run import claim_folder, recipe_values
 
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").rglob("*.yaml"))
 
@@ -219,6 +226,40 @@ MNER_QG_TEXT_MINI = RECIPES[0].parents[1] / "mner_qg" / "twitter2017-text-mini.y
 def test_rates_that_are_wrong_or_read_by_nothing_are_refused(path, key, value, message):
     with pytest.raises(ValueError, match=message):
         load_recipe(path, {key: value})
+
+
+# --------------------------------------------------------------------------------------------- adapters and patience
+
+
+@pytest.mark.parametrize(("text", "section"), [(SMALLEST, "recognition"), (SMALLEST_MMAVK, "training")])
+def test_every_system_takes_lora_and_patience(write_recipe, text, section):
+    assert getattr(load_recipe(write_recipe(text=text)), section).lora is None
+    settings = {f"{section}.lora.rank": 4, f"{section}.lora.targets": ["all-linear"], f"{section}.patience": 2}
+    recipe = load_recipe(write_recipe(text=text), settings)
+    part = getattr(recipe, section)
+    assert part.lora == LoraRecipe(rank=4, alpha=16, dropout=0.05, targets=["all-linear"])
+    assert part.patience == 2
+    path = write_recipe(text=yaml.safe_dump(recipe_values(recipe)))
+    assert load_recipe(path) == recipe
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("patience", 0, "`patience` must be 1 or more epochs, got 0"),
+        ("patience", 1.5, "'patience'.*1.5"),
+        ("lora", 8, "training, lora is 8; expected a section of keys and values"),
+        ("lora.rnk", 8, r"lora has keys that nothing reads: \['rnk'\]. Known keys: .*'rank'"),
+        ("lora.rank", 0, "`rank` must be 1 or more, got 0"),
+        ("lora.alpha", 0, "`alpha` must be more than 0, got 0"),
+        ("lora.dropout", 1.0, r"`dropout` must be in \[0, 1\), got 1.0"),
+        ("lora.targets", [], r"`targets` must be a list of names of layers, or \['all-linear'\], got \[\]"),
+        ("lora.targets", "query", "'targets'.*got str"),
+    ],
+)
+def test_adapters_that_are_none_are_refused(write_recipe, key, value, message):
+    with pytest.raises(ValueError, match=f"(?s)recipe.yaml.*{message}"):
+        load_recipe(write_recipe(text=SMALLEST_MMAVK), {f"training.{key}": value})
 
 
 # -------------------------------------------------------------------------------------------------------- the folder
