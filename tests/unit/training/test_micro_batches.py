@@ -32,7 +32,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "ham_learning": {},  # the image encoder stays frozen: batch normalisation would read the whole micro-batch
 }
 # float32 sums in another order: up to 2e-6 of the largest entry measured, for every system. Micro-batches that weigh
-# alike though their numbers of labels are not alike are 1e-2 and more away.
+# alike though their numbers of labels are not alike are 7e-2 and more away.
 TOLERANCE = 1e-5
 
 
@@ -168,9 +168,7 @@ def test_mner_qg_is_exact_for_texts_alike(tmp_path, case):
 def test_activations_that_are_computed_twice_give_the_same_gradient(tmp_path, case, monkeypatch):
     calls: list[str] = []
     plain = make_trainer(tmp_path, case)
-    layer = next(
-        module for module in plain.model.text_model.modules() if isinstance(module, GradientCheckpointingLayer)
-    )
+    layers = [m for m in plain.model.text_model.modules() if isinstance(m, GradientCheckpointingLayer)]
     part_class = type(layers[0].attention)
     forward = part_class.forward
     monkeypatch.setattr(part_class, "forward", lambda self, *a, **k: calls.append("") or forward(self, *a, **k))
