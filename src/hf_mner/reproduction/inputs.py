@@ -51,8 +51,9 @@ def missing_inputs(
     if labels:  # which images there should be, the label files say
         return reasons
     for name in sorted(datasets):
-        ids = image_ids(name, str(folder)) if recipe.reads_images or needs_vinvl(recipe.sources) else {}
-        if recipe.reads_images and name not in GENERATED:
+        wants_images = name not in GENERATED and (recipe.reads_images or needs_vinvl(recipe.sources))
+        ids = image_ids(name, str(folder)) if wants_images else {}
+        if wants_images and recipe.reads_images:
             reasons += missing_images(name, ids, folder)
         reasons += missing_source_files(recipe.sources, ids, folder)
     return [*dict.fromkeys(reasons)]
