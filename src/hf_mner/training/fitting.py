@@ -134,9 +134,12 @@ def fit_model(
         )
     logger.info("%s: %d rows, %s epochs, in %s", folder.name, len(rows), settings.epochs, folder)
     write_parameter_count(folder, model, settings)
+    checkpoint = last_whole_checkpoint(folder / "checkpoints")
+    args = training_arguments(settings, folder, seed, metric if validation_rows else None, options)
+    args.num_train_epochs = last_epoch(checkpoint, settings)
     trainer = TrustYourTeacherTrainer(
         model,
-        training_arguments(settings, folder, seed, metric if validation_rows else None, options),
+        args,
         processing_class=processor,
         train_dataset=list(rows),
         eval_dataset=list(validation_rows) or None,
@@ -145,7 +148,7 @@ def fit_model(
         teacher_scores=folder / TEACHER_SCORES,
         callbacks=[*callbacks, *([EarlyStoppingCallback(settings.patience)] if settings.patience else [])],
     )
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder / "checkpoints"))
+    trainer.train(resume_from_checkpoint=checkpoint)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if options.is_sharded else None
     if trainer.is_world_process_zero():
         write_whole(folder / "log.json", json.dumps(trainer.state.log_history, indent=1))
@@ -191,6 +194,15 @@ def last_whole_checkpoint(folder: Path) -> str | None:
     return None
 
 
+def last_epoch(checkpoint: str | None, settings: FittingRecipe) -> float:
+    """Return the epoch that ends a training: one that is past where a run was out of patience when it was stopped."""
+    if checkpoint is None or settings.patience is None:
+        return settings.epochs
+    state = json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
+    waiting = state["stateful_callbacks"][EarlyStoppingCallback.__name__]["attributes"]
+    return state["epoch"] if waiting["early_stopping_patience_counter"] >= settings.patience else settings.epochs
+
+
 def training_arguments(
     settings: FittingRecipe, folder: Path, seed: int, metric: str | None, options: RunOptions = AS_USUAL
 ) -> MnerTrainingArguments:
@@ -227,6 +239,7 @@ def training_arguments(
         metric_for_best_model=metric,
         greater_is_better=True if chooses_best else None,
         logging_strategy="epoch",
+        restore_callback_states_from_checkpoint=True,  # how long it has waited for a better score
         **perturbation,
     )
     return MnerTrainingArguments(**{**values, **options.arguments(folder.name)})

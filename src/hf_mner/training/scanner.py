@@ -146,7 +146,8 @@ class ScannerTraining(Training):
             stage = self.recipe.detection
             epochs = self.recipe.cross_fitting.epochs or stage.epochs
             awp = stage.awp if stage.awp and stage.awp.start_epoch < epochs else None  # else it would never act
-            stage = replace(stage, distillation="none", epochs=epochs, awp=awp)
+            # There is no validation here, for whose scores training could wait.
+            stage = replace(stage, distillation="none", epochs=epochs, awp=awp, patience=None)
             excluded = set(held_out)
             rest = [example for index, example in enumerate(self.train) if index not in excluded]
             detector = self.fit_detection(folder, stage, rest, [])

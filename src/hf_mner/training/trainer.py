@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_mner.models.base.processing_base import MnerProcessor, Row
@@ -31,6 +31,21 @@ from .teacher import (
 
 LABELS = ("labels", "box_labels")  # the fields of rows that hold answers; metrics are given them in this order
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+
+
+class EpochOfSampler(TrainerCallback):
+    """Tells the epoch to a sampler of rows.
+
+    The dataloader does so itself, but not where several processes go on in the middle of an epoch: it does not look
+    through the wrappers that part batches among processes and that skip those that were trained on.
+    """
+
+    sampler: RowLengthSampler | None = None
+
+    def on_epoch_begin(self, args, state, control, **kwargs):  # noqa: ARG002 the signature is that of transformers
+        """Tell it."""
+        if self.sampler is not None:
+            self.sampler.set_epoch(int(state.epoch))
 
 
 class TrustYourTeacherTrainer(Trainer):
@@ -101,6 +116,8 @@ class TrustYourTeacherTrainer(Trainer):
             **kwargs,
         )
         self.current_gradient_accumulation_steps = 1  # Trainer sets it for each update
+        self.epoch_of_sampler = EpochOfSampler()
+        self.add_callback(self.epoch_of_sampler)
         self.awp = args.weight_perturbation()
         kind = self.accelerator.distributed_type
         if self.awp is not None and kind in SHARDED:
@@ -198,7 +215,8 @@ class TrustYourTeacherTrainer(Trainer):
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         of_update = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return RowLengthSampler(self.row_lengths(rows), of_update, self.args.seed)
+        self.epoch_of_sampler.sampler = RowLengthSampler(self.row_lengths(rows), of_update, self.args.seed)
+        return self.epoch_of_sampler.sampler
 
     def _get_eval_sampler(self, eval_dataset):
         sampler = super()._get_eval_sampler(eval_dataset)
