@@ -171,6 +171,9 @@ class RecognitionRecipe(StageRecipe):
         require(self.max_objects >= 0, "max_objects", self.max_objects, "0 or more")
         require(self.grounding_weight >= 0, "grounding_weight", self.grounding_weight, "0 or more")
         require(0 <= self.knowledge_dropout <= 1, "knowledge_dropout", self.knowledge_dropout, "a share in [0, 1]")
+        is_own = self.num_shared_layers is None or self.lora is None
+        wanted = "null with `lora`, whose adapters belong to the pretrained encoder and change every layer"
+        require(is_own, "num_shared_layers", self.num_shared_layers, wanted)
 
 
 @strict
