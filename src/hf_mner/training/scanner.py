@@ -31,6 +31,7 @@ from hf_mner.models.scanner.modeling_scanner import (
 from hf_mner.models.scanner.processing_scanner import ScannerProcessor
 
 from .fitting import Training, drop_knowledge, fit_model, is_finished, load_finished, write_whole
+from .options import is_main_process
 from .recipes import RecognitionRecipe, ScannerRecipe, StageRecipe
 
 logger = logging.getLogger(__name__)
@@ -74,8 +75,9 @@ class ScannerTraining(Training):
         model = ScannerForMultimodalNer.from_stages(
             detection, recognition, num_shared_layers=self.recipe.recognition.num_shared_layers
         )
-        model.save_pretrained(self.output_dir)
-        self.processor.save_pretrained(self.output_dir)
+        if is_main_process():  # which scores it; the others have the same model
+            model.save_pretrained(self.output_dir)
+            self.processor.save_pretrained(self.output_dir)
         return model.eval()
 
     def run_detection(self) -> ScannerForSpanDetection:
