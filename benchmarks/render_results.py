@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from knowledge_tables import KNOWLEDGE_TABLES
-from tables import ROOT, read, table
+from tables import RESULTS, ROOT, read, table
+
+from hf_mner.reproduction.summary import markdown
 
 DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
 
@@ -417,6 +419,20 @@ TABLES: dict[str, Callable[[], str]] = {
     "crf_errors": crf_errors,
     **KNOWLEDGE_TABLES,
 }
+
+
+def reproduced(stem: str) -> Callable[[], str]:
+    """Return what writes the table of a results file of `hf-mner reproduce`."""
+
+    def make() -> str:
+        summary = read(f"reproduction/{stem}")
+        note = f"\n\n{summary['note']}" if summary["note"] else ""
+        return f"{markdown(summary)}{note}"
+
+    return make
+
+
+TABLES |= {f"reproduction {path.stem}": reproduced(path.stem) for path in sorted((RESULTS / "reproduction").glob("*.json"))}
 
 
 def render(text: str) -> str:

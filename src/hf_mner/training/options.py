@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,8 @@ class RunOptions:
         is_sharded: cut parameters, gradients and optimiser among the GPUs (FSDP); start with `torchrun`.
 
     Raises:
-        ValueError: if a number is not 1 or more.
+        ValueError: if a number is not 1 or more, or a tracker is not known.
+        ImportError: if a tracker's package is missing.
     """
 
     accumulation: int = 1
@@ -32,6 +34,7 @@ class RunOptions:
         for name, value in (("accumulation", self.accumulation), ("save_steps", self.save_steps)):
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be 1 or more, got {value}.")
+        check_trackers(self.trackers)
 
     def micro_batch_size(self, batch_size: int) -> int:
         """Return the rows of one forward pass in one process: those of an update, parted.
@@ -64,6 +67,20 @@ class RunOptions:
         if self.is_sharded:
             values |= {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}}
         return values
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse trackers that transformers does not know, or whose package is missing."""
+    if not names:
+        return
+    from transformers.integrations import integration_utils
+
+    known = sorted(integration_utils.INTEGRATION_TO_CALLBACK)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"Tracker {name!r} is not known; choose of {', '.join(known)}.")
+        if name not in integration_utils.get_available_reporting_integrations():
+            raise ImportError(f"Tracker {name!r} needs its package: pip install {name}.")
 
 
 AS_USUAL = RunOptions()
