@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import yaml
 from huggingface_hub.dataclasses import strict
 
-from hf_mner.training.recipes import parse_recipe, require
+from hf_mner.training.recipe_parsing import parse_recipe, require
 
 Scale = Literal["mini", "paper"]
 SCALES: tuple[str, ...] = get_args(Scale)

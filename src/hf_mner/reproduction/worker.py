@@ -22,7 +22,8 @@ from hf_mner.knowledge.registry import open_sources
 from hf_mner.knowledge.store import KnowledgeStore
 from hf_mner.metrics import count_grounded_entities, count_spans, select_seen, surface_forms
 from hf_mner.training.fitting import PARAMETERS, training_device, write_whole
-from hf_mner.training.recipes import RECIPES, parse_recipe
+from hf_mner.training.recipe_parsing import parse_recipe
+from hf_mner.training.recipes import RECIPES
 from hf_mner.training.run import examples_of, open_training
 from hf_mner.training.scanner import ScannerTraining
 
