@@ -30,6 +30,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,7 @@ def is_to_be_trusted(example: MnerExample) -> tuple[bool, bool]:
 
 def argument_terms(relevance: Relevance, sentence: torch.Tensor, image: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return what Eq. 8 and 9 add up before the outer tanh, and the sum: `b` each, in 64 bits."""
-    sentence, image = sentence.double(), image.double()
-    affinity = torch.einsum("bd,de,be->b", sentence, relevance.affinity.double(), image).tanh()
-    text_term = sentence @ relevance.text.weight[0].double()
-    image_term = image @ relevance.image.weight[0].double() * affinity
+    text_term, image_term = deepcopy(relevance).double().terms(sentence.double(), image.double())
     return {"argument": text_term + image_term, "text_term": text_term, "image_term": image_term}
 
 

@@ -170,9 +170,10 @@ def test_relevance_is_the_printed_formula():
     torch.manual_seed(0)
     relevance, sentence, image = Relevance(6, 10), torch.randn(4, 6), torch.randn(4, 10)
     expected = []
+    inner, of_text, of_image = relevance.affinity / 60**0.5, relevance.text / 6**0.5, relevance.image / 10**0.5
     for h, v in zip(sentence, image, strict=True):
-        affinity = torch.tanh(h @ relevance.affinity @ v)
-        expected.append(torch.tanh(relevance.text.weight[0] @ h + relevance.image.weight[0] @ v * affinity))
+        affinity = torch.tanh(h @ inner @ v)
+        expected.append(torch.tanh(of_text @ h + of_image @ v * affinity))
     torch.testing.assert_close(relevance(sentence, image), torch.stack(expected), rtol=0, atol=1e-6)
 
 
@@ -181,6 +182,18 @@ def test_relevance_starts_with_a_gradient():
     relevance = Relevance(256, 260)
     scores = relevance(torch.randn(64, 256), torch.randn(64, 260))
     assert 0.2 < scores.abs().mean() < 0.9, "a tanh at its ends learns nothing"
+
+
+def test_relevance_is_not_saturated_by_its_first_steps():
+    """Adam moves every parameter by the learning rate, all of them in the direction that one batch asks for."""
+    torch.manual_seed(0)
+    relevance, sentence, image = Relevance(256, 260), torch.randn(64, 256), torch.randn(64, 260)
+    optimizer = torch.optim.Adam(relevance.parameters(), lr=3e-4)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (-relevance(sentence, image)).mean().backward()
+        optimizer.step()
+    assert relevance(sentence, image).abs().mean() < 0.95, "with the matrices as parameters it is 1.0 here"
 
 
 @pytest.mark.parametrize("view", ["semantic", "spatial"])
@@ -536,7 +549,7 @@ def test_new_layers_start_wide_enough(name):
     weight = {
         "label_embedding": lambda: model.label_projection.weight,
         "gate": lambda: model.interaction.gate.semantic.weight,
-        "relevance": lambda: model.image_views["semantic"].relevance.text.weight,
+        "relevance": lambda: model.image_views["semantic"].relevance.text,
     }[name]()
     assert weight.std() > 0.1
 
