@@ -396,11 +396,11 @@ VIEW_CLASSES: dict[str, Callable[[HamLearningConfig], ImageView]] = {"semantic":
 class Relevance(nn.Module, OwnStart):
     """How relevant an image is to a text: `C = tanh(h W v)`, `M = tanh(W_T h + W_I v C)`.
 
-    The parameters are the paper's matrices times a constant: W is `affinity / sqrt(d d')`, W_T is `text / sqrt(d)`, and
-    W_I is `image / sqrt(d')`; all parameters start at a size of 1. The equations and the start are the same, but a step
-    of Adam, which moves every parameter by the learning rate, moves the arguments of both tanh by so much less. With
-    the matrices themselves as parameters, one step moves `h W v` by some ten, and within ten steps every image has an M
-    of 1 or -1 for good.
+    The parameters are the paper's matrices times a constant: W is `affinity / sqrt(d d')`, W_T is `text / sqrt(d)`,
+    W_I is `image / sqrt(d')`, and all parameters start at a size of 1. The equations and the start are the same, but a
+    step of Adam, which moves every parameter by the learning rate, moves the arguments of both tanh by so much less.
+    With the matrices themselves as parameters, one step moves `h W v` by some ten, and within ten steps every image has
+    an M of 1 or -1 for good.
 
     Source: HamLearning, Eq. 8 and 9.
     """
@@ -419,7 +419,8 @@ class Relevance(nn.Module, OwnStart):
 
     def forward(self, sentence: Tensor, image: Tensor) -> Tensor:
         """Score pairs: `b d` and `b d'` give `b`, in (-1, 1)."""
-        return sum(self.terms(sentence, image)).tanh()
+        text_term, image_term = self.terms(sentence, image)
+        return (text_term + image_term).tanh()
 
     def terms(self, sentence: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the two terms of Eq. 9, `W_T h` and `W_I v C`, `b` each."""
