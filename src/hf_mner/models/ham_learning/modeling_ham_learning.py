@@ -399,7 +399,7 @@ class Relevance(nn.Module, OwnStart):
     The parameters are the paper's matrices times a constant: W is `affinity / sqrt(d d')`, W_T is `text / sqrt(d)`,
     W_I is `image / sqrt(d')`, and all parameters start at a size of 1. The equations and the start are the same, but a
     step of Adam, which moves every parameter by the learning rate, moves the arguments of both tanh by so much less.
-    With the matrices themselves as parameters, one step moves `h W v` by some ten, and within ten steps every image has
+    With the matrices themselves as parameters, one step moves `h W v` by some ten; within ten steps every image has
     an M of 1 or -1 for good.
 
     Source: HamLearning, Eq. 8 and 9.
