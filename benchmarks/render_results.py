@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from knowledge_tables import KNOWLEDGE_TABLES
-from tables import RESULTS, ROOT, read, table
-
-from hf_mner.reproduction.summary import markdown
+from tables import ROOT, read, table
+from training_tables import TRAINING_TABLES
 
 DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
 
@@ -333,14 +332,20 @@ def ham_planted() -> str:
     return table(["planted sets, test", "precision", "recall", "F1"], rows)
 
 
+RELEVANCE_SETS = {"relevance": ("informative", "no key symbol"), "relevance-misleading": ("relevant", "misleading")}
+
+
 def ham_relevance() -> str:
-    """Does the relevance tell informative pictures from others?"""
-    views = read("ham_learning/relevance")["views"]
-    rows = [
-        [view, f"{found['auc']:.3f}", f"{found['mean_informative']:.3f}", f"{found['mean_uninformative']:.3f}"]
-        for view, found in views.items()
-    ]
-    return table(["view", "AUC of M", "mean M, key symbol in the picture", "mean M, none"], rows)
+    """Does the relevance tell pictures that belong to their post from others?"""
+    rows = []
+    for file, (name, others) in RELEVANCE_SETS.items():
+        for view, found in read(f"ham_learning/{file}")["views"].items():
+            means = [f"{found[f'mean_{side}']:.3f}" for side in (name, OPPOSITE[name])]
+            rows.append([f"half of the pictures: {others}; {view} view", f"{found['auc']:.3f}", *means])
+    return table(["", "AUC of M", "mean M, other half", "mean M, that half"], rows)
+
+
+OPPOSITE = {"informative": "uninformative", "relevant": "irrelevant"}
 
 
 def ham_text() -> str:
@@ -418,21 +423,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "crf": crf,
     "crf_errors": crf_errors,
     **KNOWLEDGE_TABLES,
+    **TRAINING_TABLES,
 }
-
-
-def reproduced(stem: str) -> Callable[[], str]:
-    """Return what writes the table of a results file of `hf-mner reproduce`."""
-
-    def make() -> str:
-        summary = read(f"reproduction/{stem}")
-        note = f"\n\n{summary['note']}" if summary["note"] else ""
-        return f"{markdown(summary)}{note}"
-
-    return make
-
-
-TABLES |= {f"reproduction {path.stem}": reproduced(path.stem) for path in sorted((RESULTS / "reproduction").glob("*.json"))}
 
 
 def render(text: str) -> str:
