@@ -1,4 +1,4 @@
-"""A training that ends as `kill -9` would have it: the program that tests of stopped runs start, see `options`."""
+"""The program that tests of trainings in processes of their own start: it logs losses, and may be killed."""
 
 from __future__ import annotations
 
@@ -44,6 +44,15 @@ class KeepLosses(TrainerCallback):
                 stream.write(json.dumps([state.global_step, logs["loss"]]) + "\n")
 
 
+class NoDropout(TrainerCallback):
+    """Switches dropout off, which draws other numbers in each process."""
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", type=Path)
@@ -53,12 +62,15 @@ def main() -> None:
     parser.add_argument("--save-steps", type=int)
     parser.add_argument("--accumulation", type=int, default=1)
     parser.add_argument("--losses", type=Path)
+    parser.add_argument("--no-dropout", action="store_true")
     parser.add_argument("--only-detection", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     callbacks: list[TrainerCallback] = [KillAt(options.kill_at)]
     if options.losses:
         callbacks.append(KeepLosses(options.losses))
+    if options.no_dropout:
+        callbacks.append(NoDropout())
     how = RunOptions(accumulation=options.accumulation, save_steps=options.save_steps)
     training = open_training(load_recipe(options.recipe), options.output, options.data, callbacks, options=how)
     if options.only_detection:

@@ -1,4 +1,8 @@
-"""How a training runs on a machine: none of it changes what is learned, but for rounding."""
+"""How a training runs on a machine: none of it changes what is learned, but for rounding.
+
+Limit: each process draws dropout of its own; and where several processes cannot part the last rows of an epoch evenly,
+the last update holds some rows of the first one as well.
+"""
 
 from __future__ import annotations
 
