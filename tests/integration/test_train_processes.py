@@ -39,6 +39,33 @@ save_file(state, folder / f"{args.process_index}.safetensors")
 """
 
 
+CHECKPOINTED = """
+from hf_mner.training.options import RunOptions
+options = RunOptions(has_gradient_checkpointing=True).arguments("x")
+model = tiny_mmavk()
+args = MnerTrainingArguments(
+    output_dir=str(folder), use_cpu=True, disable_tqdm=True, save_strategy="no", max_steps=3,
+    per_device_train_batch_size=1, train_sampling_strategy="sequential", **options,
+)
+examples = tiny_examples()
+examples[2:] = [{**example, "knowledge": None} for example in examples[2:]]
+rows = processor.rows(examples, label2id=model.config.label2id)
+TrustYourTeacherTrainer(model, args, processing_class=processor, train_dataset=rows).train()
+(folder / f"{args.process_index}.done").touch()
+"""
+
+
+@pytest.mark.slow  # 15 s
+def test_two_processes_compute_activations_twice_where_a_batch_has_no_knowledge(tmp_path):
+    head = PROGRAM[: PROGRAM.index("args = ")]
+    (tmp_path / "program.py").write_text(head + CHECKPOINTED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = [str(tmp_path / "program.py"), str(Path(__file__).parents[1]), str(tmp_path), "", "", "1"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.glob("*.done")} == {"0.done", "1.done"}
+
+
 def trained(folder: Path, kind: str, mode: str, processes: int) -> list[dict[str, torch.Tensor]]:
     """Train for one update and return the weights of each process."""
     folder.mkdir()

@@ -66,6 +66,8 @@ class RunOptions:
         }
         if self.has_gradient_checkpointing:
             values["activation_checkpointing_kwargs"] = {"use_reentrant": False}
+            # A batch without knowledge or objects does not reach every parameter; Trainer expects it to, here alone.
+            values["ddp_find_unused_parameters"] = True
         if self.save_steps is not None:
             values |= {"save_strategy": "steps", "save_steps": self.save_steps}
         if self.is_sharded:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers.integrations import integration_utils
 
 from hf_mner.training.fitting import training_arguments
 from hf_mner.training.options import AS_USUAL, RunOptions, is_main_process
@@ -55,11 +56,20 @@ def test_the_starter_names_the_main_process(monkeypatch):
     assert not is_main_process()
 
 
-def test_options_become_training_arguments(tmp_path):
+def test_trackers_are_checked(monkeypatch):
+    with pytest.raises(ValueError, match="Tracker 'tensorbord' is not known; choose of .*tensorboard"):
+        RunOptions(trackers=("tensorbord",))
+    monkeypatch.setattr(integration_utils, "get_available_reporting_integrations", lambda: [])
+    with pytest.raises(ImportError, match="Tracker 'tensorboard' needs its package: pip install tensorboard"):
+        RunOptions(trackers=("tensorboard",))
+
+
+def test_options_become_training_arguments(tmp_path, monkeypatch):
+    monkeypatch.setattr(integration_utils, "get_available_reporting_integrations", lambda: ["tensorboard"])
     options = RunOptions(accumulation=4, has_gradient_checkpointing=True, save_steps=7, trackers=("tensorboard",))
     values = options.arguments("detection")
     assert values["gradient_accumulation_steps"] == 4
-    assert values["activation_checkpointing"] is True
+    assert values["activation_checkpointing"] is values["ddp_find_unused_parameters"] is True
     assert (values["save_strategy"], values["save_steps"]) == ("steps", 7)
     assert values["report_to"] == ["tensorboard"]
     assert values["run_name"] == "detection"
