@@ -15,7 +15,7 @@ import yaml
 from transformers import TrainerCallback
 
 from hf_mner.data import load_mner_dataset
-from hf_mner.training.options import RunOptions
+from hf_mner.training.options import RunOptions, leave_processes
 from hf_mner.training.recipes import load_recipe
 from hf_mner.training.run import open_training, recipe_values
 
@@ -113,6 +113,7 @@ def main() -> None:
     open_training(
         recipe, options.folder / options.run, options.folder / "posts", callbacks, options=how
     ).run_detection()
+    leave_processes()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 sys.path[:0] = sys.argv[1:2]
 from tiny import tiny_examples, tiny_mmavk, tiny_mmavk_processor
 from hf_mner.training.arguments import MnerTrainingArguments
+from hf_mner.training.options import leave_processes
 from hf_mner.training.trainer import TrustYourTeacherTrainer
 
 folder, kind, mode, accumulation = Path(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])
@@ -36,6 +37,7 @@ trainer = TrustYourTeacherTrainer(model, args, processing_class=processor, train
 trainer.train()
 state = trainer.accelerator.unwrap_model(trainer.model).state_dict()
 save_file(state, folder / f"{args.process_index}.safetensors")
+leave_processes()
 """
 
 
@@ -52,6 +54,7 @@ examples[2:] = [{**example, "knowledge": None} for example in examples[2:]]
 rows = processor.rows(examples, label2id=model.config.label2id)
 TrustYourTeacherTrainer(model, args, processing_class=processor, train_dataset=rows).train()
 (folder / f"{args.process_index}.done").touch()
+leave_processes()
 """
 
 

@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback
 
 import hf_mner  # noqa: F401 registers the systems
-from hf_mner.training.options import RunOptions
+from hf_mner.training.options import RunOptions, leave_processes
 from hf_mner.training.recipes import load_recipe
 from hf_mner.training.run import open_training
 
@@ -77,6 +77,7 @@ def main() -> None:
         training.run_detection()
     else:
         training.run()
+    leave_processes()
 
 
 if __name__ == "__main__":

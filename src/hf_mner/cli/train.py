@@ -39,7 +39,7 @@ def train(
 
     from transformers.utils import logging as transformers_logging
 
-    from hf_mner.training.options import RunOptions, is_main_process
+    from hf_mner.training.options import RunOptions, is_main_process, leave_processes
     from hf_mner.training.recipes import load_recipe
     from hf_mner.training.run import train_from_recipe
 
@@ -51,6 +51,7 @@ def train(
     options = RunOptions(accumulation, has_gradient_checkpointing, save_steps, tuple(tracker or ()), is_sharded)
     with open_store(store) as kept:
         train_from_recipe(parsed, output, data_dir, store=kept, options=options)
+    leave_processes()
     if not is_main_process():
         return
     typer.echo(f"Checkpoint: {output}")

@@ -100,3 +100,15 @@ def num_processes() -> int:
 def is_main_process() -> bool:
     """Tell whether this is the one process that prints and scores."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def leave_processes() -> None:
+    """Leave the processes that trained together, once this one has no more to train.
+
+    A process that ends without having left them may abort, and `torchrun` then ends the others, at their work.
+    """
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
