@@ -146,7 +146,11 @@ def fit_model(
         compute_metrics=compute_metrics,
         teacher=teacher,
         teacher_scores=folder / TEACHER_SCORES,
-        callbacks=[*callbacks, *([EarlyStoppingCallback(settings.patience)] if settings.patience else [])],
+        callbacks=[
+            *callbacks,
+            *options.callbacks(folder),
+            *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
+        ],
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if options.is_sharded else None

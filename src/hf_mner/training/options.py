@@ -9,7 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+TENSORBOARD = "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,24 @@ class RunOptions:
             )
         return size
 
+    def callbacks(self, folder: Path) -> list[TrainerCallback]:
+        """Return the trackers that need a folder of the run: TensorBoard writes into `folder/tensorboard`.
+
+        Trainer's own place for it is among the checkpoints, which are dropped at the end.
+        """
+        if TENSORBOARD not in self.trackers or not is_main_process():
+            return []
+        from torch.utils.tensorboard import SummaryWriter
+        from transformers.integrations import TensorBoardCallback
+
+        return [TensorBoardCallback(SummaryWriter(folder / TENSORBOARD))]
+
     def arguments(self, run_name: str) -> dict[str, Any]:
         """Return the training arguments that the options set."""
         values: dict[str, Any] = {
             "gradient_accumulation_steps": self.accumulation,
             "activation_checkpointing": self.has_gradient_checkpointing,
-            "report_to": list(self.trackers) or "none",
+            "report_to": [name for name in self.trackers if name != TENSORBOARD] or "none",
             "run_name": run_name,
         }
         if self.has_gradient_checkpointing:

@@ -65,13 +65,14 @@ def test_trackers_are_checked(monkeypatch):
 
 
 def test_options_become_training_arguments(tmp_path, monkeypatch):
-    monkeypatch.setattr(integration_utils, "get_available_reporting_integrations", lambda: ["tensorboard"])
-    options = RunOptions(accumulation=4, has_gradient_checkpointing=True, save_steps=7, trackers=("tensorboard",))
+    monkeypatch.setattr(integration_utils, "get_available_reporting_integrations", lambda: ["tensorboard", "wandb"])
+    trackers = ("tensorboard", "wandb")  # the first writes into the run's folder, see `callbacks`
+    options = RunOptions(accumulation=4, has_gradient_checkpointing=True, save_steps=7, trackers=trackers)
     values = options.arguments("detection")
     assert values["gradient_accumulation_steps"] == 4
     assert values["activation_checkpointing"] is values["ddp_find_unused_parameters"] is True
     assert (values["save_strategy"], values["save_steps"]) == ("steps", 7)
-    assert values["report_to"] == ["tensorboard"]
+    assert values["report_to"] == ["wandb"]
     assert values["run_name"] == "detection"
     assert "fsdp" not in values
     assert RunOptions(is_sharded=True).arguments("x")["fsdp"] is True
