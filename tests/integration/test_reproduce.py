@@ -114,6 +114,23 @@ def test_several_jobs_give_the_same_scores(place, table, summary, tmp_path):
     assert again == summary["rows"][0]["columns"]["F1"]["values"][:1]
 
 
+def test_scores_of_other_label_files_are_refused(place, plan, summary, monkeypatch):
+    monkeypatch.setattr(runner, "label_hash", lambda *_: "0123456789ab")
+    with pytest.raises(
+        ValueError, match=r"was scored on label files .* have 0123456789ab now; choose another `--output`"
+    ):
+        run_plan(plan, place / "runs", place / "data", tell=lambda _: None)
+
+
+def test_weights_of_finished_runs_can_be_dropped_later(place, table, tmp_path):
+    plan = plan_table(table, "mini", 1, place / "recipes", place / "data", rows=["plain"])
+    run_plan(plan, tmp_path, place / "data", tell=lambda _: None)
+    (cell,) = plan.cells
+    assert (tmp_path / cell.run / "model.safetensors").is_file()
+    run_plan(plan, tmp_path, place / "data", keeps_weights=False, tell=lambda _: None)
+    assert not list((tmp_path / cell.run).rglob("*.safetensors"))
+
+
 def test_failed_run_is_named_and_the_others_go_on(place, table, tmp_path):
     plan = plan_table(table, "mini", 1, place / "recipes", place / "data", rows=["plain"])
     detection = next(key for key, run in plan.runs.items() if run.kind == "detection" and run.needs)
@@ -132,5 +149,7 @@ def test_command_plans_and_lists(place, monkeypatch):
     assert result.exit_code == 0, result.output
     assert result.output.count("scanner-folder-42-") == 2
     assert "cannot run on folder: none" in result.output
+    result = CliRunner().invoke(app, ["reproduce", "ours", *options, "--row", "other"])
+    assert "`--row other` is in none of these tables; choose of plain, longer, none" in str(result.exception)
     refused = CliRunner().invoke(app, ["reproduce", "ours", "--recipes", str(place / "nowhere"), "--plan"])
     assert "run in a checkout of the repository" in str(refused.exception)

@@ -60,9 +60,12 @@ def reproduce(
         )
     changes = dict(map(parse_setting, settings or []))
     plans = {
-        name: plan_table(table, scale, seeds, recipes, data_dir, changes, row, dataset)
+        name: plan_table(table, scale, seeds, recipes, data_dir, changes, chosen_rows(table, row), dataset)
         for name, table in parsed.items()
     }
+    if row and not any(plan.cells or plan.missing for plan in plans.values()):
+        known = dict.fromkeys(item.name for table in parsed.values() for item in table.rows)
+        raise ValueError(f"`--row {row[0]}` is in none of these tables; choose of {', '.join(known)}.")
     for plan in plans.values():
         tell_missing(plan.missing)
     whole = Plan.merged(plans.values())
@@ -86,6 +89,11 @@ def reproduce(
         raise failure
 
 
+def chosen_rows(table: Any, names: list[str] | None) -> list[str] | None:
+    """Return those of the chosen rows that a table has; of several tables, each may have some."""
+    return names and [row.name for row in table.rows if row.name in names]
+
+
 def tell_missing(missing: list[Any]) -> None:
     """Say what cannot run, and why; rows that lack the same are named together."""
     rows_of: dict[tuple[str, tuple[str, ...]], list[str]] = {}
@@ -100,9 +108,10 @@ def tell_missing(missing: list[Any]) -> None:
 def report(summary: dict[str, Any], file: Path) -> None:
     """Write the results file and print it."""
     from hf_mner.reproduction.summary import markdown
+    from hf_mner.training.fitting import write_whole
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_whole(file, json.dumps(summary, indent=1) + "\n")
     scale = summary["scale"]
     typer.echo(f"{summary['title']} ({scale}; mean ± deviation over seeds, in brackets the paper's figure)\n")
     typer.echo(markdown(summary))

@@ -35,6 +35,7 @@ class Scoring(NamedTuple):
         sources: opened sources that the model reads.
         knowledge: all of that in words.
         granularity: types of `twitter_fmnerg`.
+        train_splits: of this data set, what the model was trained on; `train` for a model of another data set.
     """
 
     pipe: Any
@@ -46,6 +47,7 @@ class Scoring(NamedTuple):
     sources: list[Any]
     knowledge: list[str]
     granularity: Literal["coarse", "fine"]
+    train_splits: list[str]
 
     def facts(self) -> dict[str, Any]:
         """Return what a results file says of how the scores came about."""
@@ -63,7 +65,7 @@ class ScoredSplit(NamedTuple):
 
     Args:
         examples: with images where the model or a source looks at them.
-        training_entities: surface forms of the training split; None where there is none.
+        training_entities: surface forms of the splits that were trained on; None where there are none.
         image_names: file name of each example's image; None where it has none.
         label_files_sha256: hash of the label files.
     """
@@ -120,6 +122,7 @@ def open_scoring(
             sources=list(read),
             knowledge=[*names, *asked],
             granularity=granularity,
+            train_splits=recipe.get("train_splits", ["train"]) if recipe.get("dataset") == dataset else ["train"],
         )
 
 
@@ -144,7 +147,7 @@ def read_split(scoring: Scoring) -> ScoredSplit:
         raise ValueError(f"`--split {scoring.split}` is not in {scoring.dataset}; it has {', '.join(loaded)}.")
     is_seen = "image" in scoring.pipe.model.input_modalities
     has_images = is_seen or any("image" in getattr(source, "reads", ("image",)) for source in scoring.sources)
-    train = examples_of(loaded["train"]) if "train" in loaded else []
+    train = [example for name in scoring.train_splits if name in loaded for example in examples_of(loaded[name])]
     images = loaded[scoring.split].select_columns("image").cast_column("image", Image(decode=False))["image"]
     forms = surface_forms([e["tokens"] for e in train], [spans_of(e) for e in train])
     return ScoredSplit(

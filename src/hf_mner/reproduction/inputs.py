@@ -22,6 +22,8 @@ from hf_mner.data.rows import find_image_folders
 from hf_mner.knowledge.registry import SOURCES, maker, parse_specs
 from hf_mner.knowledge.vinvl_files import index_npz
 from hf_mner.models.base.backbones import resolve_backbone
+from hf_mner.models.mner_qg.configuration_mner_qg import MnerQgConfig
+from hf_mner.training.recipes import MnerQgRecipe
 
 SHOWN = 3  # of many missing files
 FEW = 0.05  # share of images that may be missing: some posts of published sets have none
@@ -48,8 +50,13 @@ def missing_inputs(
     if only:
         return reasons
     reasons += [reason for name in sorted(datasets) for reason in missing_knowledge(name, recipe.knowledge, folder)]
-    if labels:  # which images there should be, the label files say
+    if labels:  # which images and boxes there should be, the label files say
         return reasons
+    if needs_boxes(recipe) and not has_boxes(recipe.dataset, str(folder)):
+        reasons.append(
+            f"{recipe.dataset} has no boxes for its entities, which the grounding is trained on; `hf-mner data"
+            " weak-boxes` makes a folder with some, and `hf-mner train --set dataset=folder` trains on it"
+        )
     for name in sorted(datasets):
         wants_images = name not in GENERATED and (recipe.reads_images or needs_vinvl(recipe.sources))
         ids = image_ids(name, str(folder)) if wants_images else {}
@@ -114,6 +121,22 @@ def image_ids(name: str, folder: str) -> dict[str, int]:
         for identifier in split["id"]:
             counts[identifier] = counts.get(identifier, 0) + 1
     return counts
+
+
+def needs_boxes(recipe: Any) -> bool:
+    """Tell whether a recipe trains a grounding whose gold boxes come with the data set."""
+    if not isinstance(recipe, MnerQgRecipe) or not recipe.reads_images_itself:
+        return False
+    return recipe.task == "grounding" or recipe.model.get("grounding_weight", MnerQgConfig.grounding_weight) > 0
+
+
+@lru_cache
+def has_boxes(name: str, folder: str) -> bool:
+    """Tell whether a training entity of a data set has a box."""
+    if name in GENERATED:
+        return True
+    train = load_mner_dataset(name, folder or None, knowledge=[])["train"]
+    return any(entity["boxes"] for entities in train["entities"] for entity in entities)
 
 
 def missing_images(name: str, ids: Collection[str], folder: Path) -> list[str]:

@@ -107,6 +107,9 @@ def plan_table(
         ValueError: for rows or data sets that the table does not have, and for settings that a recipe refuses.
         FileNotFoundError: if a recipe is not there.
     """
+    for key, option in (("seed", "--seeds"), ("dataset", "--dataset")):
+        if settings and key in settings:
+            raise ValueError(f"`--set {key}={settings[key]}` would be lost, as each row says its own; use `{option}`.")
     check_chosen("--row", rows, [row.name for row in table.rows])
     check_chosen(
         "--dataset", datasets, sorted({name for row in table.rows for name in table.recipe_files(row, scale)})
@@ -121,7 +124,7 @@ def plan_table(
             if reason := table.why_unavailable(row, scale):
                 plan.missing.append(Missing(row.name, dataset, (reason,)))
                 continue
-            values = {**(settings or {}), "dataset": dataset, **table.settings(row, scale)}
+            values = {**(settings or {}), "dataset": dataset, **table.settings(row, scale, dataset)}
             recipe = load_recipe(recipes_dir / file, values)
             evaluate_on = row.evaluate_on or dataset
             if reasons := missing_inputs(recipe, {dataset, evaluate_on}, data_dir, table.only):

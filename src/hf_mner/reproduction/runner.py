@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hf_mner.training.fitting import write_whole
+from hf_mner.data.counting import label_file_hash
+from hf_mner.training.fitting import is_finished, write_whole
 from hf_mner.training.run import recipe_values
+from hf_mner.training.scanner import NON_ENTITIES
 
 from .plan import Plan, Run
-from .worker import DETECTION, NON_ENTITIES, execute, is_trained, scores_file
+from .worker import DETECTION, drop_weights, execute, scores_file
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +57,12 @@ def run_plan(
         RunsFailed: after all others are done, if runs failed; it names their logs. With one job, the run's own error.
     """
     job_of = {key: make_job(run, plan, output, data_dir, store, keeps_weights) for key, run in plan.runs.items()}
+    for job in job_of.values():
+        check_labels(job)
     left = {key: run for key, run in plan.runs.items() if not is_done(job_of[key])}
+    for key in set(job_of) - set(left):
+        if job_of[key]["kind"] == "whole" and not keeps_weights:
+            drop_weights(output / key)
     tell(f"{len(plan.runs)} runs, {len(plan.runs) - len(left)} of them finished")
     if jobs == 1:
         for number, key in enumerate(left, 1):  # in an order in which none comes before what it needs
@@ -71,6 +81,8 @@ def run_parallel(
     """Run several processes at once and return the keys of those that failed, or that need one that failed."""
     waiting, failed = dict(left), list[str]()
     running: dict[str, subprocess.Popen] = {}
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
     try:
         while waiting or running:
             for key, run in list(waiting.items()):
@@ -91,6 +103,8 @@ def run_parallel(
     finally:  # an interrupted command leaves no run behind
         for process in running.values():
             process.terminate()
+        for process in running.values():
+            process.wait()
     return failed
 
 
@@ -113,7 +127,7 @@ def make_job(run: Run, plan: Plan, output: Path, data_dir: Any, store: Any, keep
     if run.kind == "whole" and "detection" in run.needs:
         teacher = plan.runs[run.needs["detection"]].needs.get("teacher")
     if teacher is not None:
-        values["detection"]["teacher"] = str(output / teacher / DETECTION)
+        values["detection"]["teacher"] = str((output / teacher / DETECTION).resolve())
     pairs = {(cell.evaluate_on, cell.split) for cell in plan.cells if cell.run == run.key}
     return {
         "kind": run.kind,
@@ -127,10 +141,30 @@ def make_job(run: Run, plan: Plan, output: Path, data_dir: Any, store: Any, keep
     }
 
 
+def check_labels(job: Mapping[str, Any]) -> None:
+    """Refuse scores that were made on other label files than those of the data folder."""
+    for dataset, split in job["evaluate"]:
+        file = scores_file(Path(job["folder"]), dataset, split)
+        if not file.is_file():
+            continue
+        known = json.loads(file.read_text(encoding="utf-8"))["label_files_sha256"]
+        if known != (now := label_hash(dataset, job["data_dir"])):
+            raise ValueError(
+                f"{file} was scored on label files with the hash {known}, and those of {dataset} have {now} now;"
+                " choose another `--output`, or the data folder of that run."
+            )
+
+
+@lru_cache
+def label_hash(dataset: str, data_dir: str | None) -> str:
+    """Return the hash of a data set's label files."""
+    return label_file_hash(dataset, data_dir)
+
+
 def is_done(job: Mapping[str, Any]) -> bool:
     """Tell whether a run has all that its plan wants of it."""
     folder = Path(job["folder"])
     if job["kind"] == "non_entities":
         return (folder / NON_ENTITIES).is_file()
     scored = all(scores_file(folder, *pair).is_file() for pair in job["evaluate"])
-    return scored and (job["kind"] == "whole" or is_trained(folder / DETECTION))
+    return scored and (job["kind"] == "whole" or is_finished(folder / DETECTION))

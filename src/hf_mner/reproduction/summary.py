@@ -154,7 +154,16 @@ def markdown(summary: Mapping[str, Any]) -> str:
         lines.append(
             f"| {claim['text']} | {claim['dataset']} | {difference} | {low} to {high} | {p} | {claim['holds']} |"
         )
+    if summary["unfinished"]:
+        lines += ["", f"Not finished: {'; '.join(summary['unfinished'])}."]
+    if summary["missing"]:
+        lines += ["", f"Not run: {'; '.join(map(show_missing, summary['missing']))}."]
     return "\n".join(lines)
+
+
+def show_missing(missing: Mapping[str, Any]) -> str:
+    """Say which row could not be run, and why."""
+    return f"{missing['row']}, {missing['dataset']} ({'; '.join(missing['reasons'])})"
 
 
 def show_data(row: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ class TableRow:
         set: values of the recipe to replace, by dotted key.
         set_mini: further ones at mini scale.
         set_paper: further ones at paper scale.
+        set_on: further ones on a data set.
         recipes: recipes of this row alone, see `PaperTable`.
         datasets: the row is about these alone; `None` = all of the table.
         evaluate_on: the data set that is scored; `None` = that of the training.
@@ -41,6 +42,7 @@ class TableRow:
     set: dict[str, Any] = field(default_factory=dict)
     set_mini: dict[str, Any] = field(default_factory=dict)
     set_paper: dict[str, Any] = field(default_factory=dict)
+    set_on: dict[str, dict[str, Any]] = field(default_factory=dict)
     recipes: dict[str, dict[str, str]] | None = None
     datasets: list[str] | None = None
     evaluate_on: str | None = None
@@ -117,10 +119,11 @@ class PaperTable:
         """Return the row of a name."""
         return next(row for row in self.rows if row.name == name)
 
-    def settings(self, row: TableRow, scale: Scale) -> dict[str, Any]:
-        """Return the values of the recipe that a row replaces at a scale."""
+    def settings(self, row: TableRow, scale: Scale, dataset: str) -> dict[str, Any]:
+        """Return the values of the recipe that a row replaces at a scale on a data set."""
         parts = ("set", f"set_{scale}")
-        return {key: value for owner in (self, row) for part in parts for key, value in getattr(owner, part).items()}
+        values = {key: value for owner in (self, row) for part in parts for key, value in getattr(owner, part).items()}
+        return {**values, **row.set_on.get(dataset, {})}
 
     def recipe_files(self, row: TableRow, scale: Scale) -> dict[str, str]:
         """Return the recipe of each data set that a row is about."""

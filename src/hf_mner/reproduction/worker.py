@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,15 @@ from hf_mner.evaluation import find_entities, grounded_of, score_found, spans_of
 from hf_mner.knowledge.registry import open_sources
 from hf_mner.knowledge.store import KnowledgeStore
 from hf_mner.metrics import count_grounded_entities, count_spans, select_seen, surface_forms
-from hf_mner.training.fitting import PARAMETERS, training_device, write_whole
+from hf_mner.training.fitting import PARAMETERS, is_finished, training_device, write_whole
 from hf_mner.training.recipe_parsing import parse_recipe
-from hf_mner.training.recipes import RECIPES
+from hf_mner.training.recipes import RECIPES, RecognitionRecipe, ScannerRecipe
 from hf_mner.training.run import examples_of, open_training
-from hf_mner.training.scanner import ScannerTraining
+from hf_mner.training.scanner import NON_ENTITIES, ScannerTraining
 
 logger = logging.getLogger(__name__)
 
-DETECTION, NON_ENTITIES = "detection", "non-entities.json"
+DETECTION, LOG = "detection", "log.json"
 
 
 def execute(job: Mapping[str, Any]) -> None:
@@ -42,14 +43,18 @@ def execute(job: Mapping[str, Any]) -> None:
     folder = Path(job["folder"])
     with locked(folder):
         recipe = parse_recipe(job["recipe"], RECIPES[job["recipe"]["system"]], str(folder))
+        if job["kind"] != "whole":
+            recipe = stage_one_recipe(recipe)
         if job["kind"] == "non_entities":
             return cross_fit(recipe, folder, job)
         left = [pair for pair in job["evaluate"] if not scores_file(folder, *pair).is_file()]
         if job["kind"] == "detection":
-            if left or not is_trained(folder / DETECTION):
+            if left or not is_finished(folder / DETECTION):
                 model = open_training(recipe, folder, job["data_dir"]).run_detection()
                 score_run(model, folder / DETECTION, folder, recipe, left, job)
         elif left:
+            if (folder / LOG).is_file() and not is_finished(folder):
+                logger.warning("%s was scored and its weights were dropped; it is trained again.", folder)
             with open_kept(job["store"]) as store:
                 training = open_training(recipe, folder, job["data_dir"], store=store)
                 if isinstance(training, ScannerTraining):
@@ -60,9 +65,11 @@ def execute(job: Mapping[str, Any]) -> None:
             drop_weights(folder)
 
 
-def is_trained(folder: Path) -> bool:
-    """Tell whether a folder holds a finished model."""
-    return (folder / "model.safetensors").is_file()
+def stage_one_recipe(recipe: ScannerRecipe) -> ScannerRecipe:
+    """Return a recipe without what stage 1 does not read, in which the rows that share it may differ."""
+    schedule = {name: getattr(recipe.detection, name) for name in ("epochs", "batch_size", "learning_rate")}
+    recognition = RecognitionRecipe(**schedule, weight_decay=0, knowledge=[])
+    return replace(recipe, knowledge=[], sources=[], recognition=recognition)
 
 
 def cross_fit(recipe: Any, folder: Path, job: Mapping[str, Any]) -> None:
@@ -93,8 +100,7 @@ def score_run(
         knowledge = [] if is_detection else recipe.knowledge
         loaded = load_mner_dataset(dataset, job["data_dir"], knowledge=knowledge, granularity=recipe.granularity)
         examples = examples_of(loaded[split], recipe.reads_images and not is_detection)
-        train = examples_of(loaded["train"])
-        forms = surface_forms([example["tokens"] for example in train], [spans_of(example) for example in train])
+        forms = training_forms(recipe, job["data_dir"])
         found = find_entities(model.eval(), processor, examples, sources=sources)
         scores = {
             "dataset": dataset,
@@ -106,6 +112,13 @@ def score_run(
             "counts": text_counts(found, examples, forms, processor.stages[-1]),
         }
         write_whole(scores_file(folder, dataset, split), json.dumps(scores))
+
+
+def training_forms(recipe: Any, data_dir: str | None) -> set[str]:
+    """Return the surface forms of the entities that a recipe trains on; spoilt labels do not count."""
+    loaded = load_mner_dataset(recipe.dataset, data_dir, knowledge=[], granularity=recipe.granularity)
+    train = [example for split in recipe.train_splits for example in examples_of(loaded[split])]
+    return surface_forms([example["tokens"] for example in train], [spans_of(example) for example in train])
 
 
 def parameter_count(model_dir: Path) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,8 @@ from hf_mner.reproduction import inputs
 from hf_mner.reproduction.plan import plan_table
 from hf_mner.reproduction.runner import make_job
 from hf_mner.reproduction.tables import load_table
+from hf_mner.reproduction.worker import stage_one_recipe
+from hf_mner.training.recipes import load_recipe
 
 RECIPES_DIR = Path(__file__).parents[3] / "recipes"
 
@@ -134,3 +137,42 @@ def test_missing_files_of_sources_are_named(tmp_path):
     assert "1 of 1 files of VinVL's detections: 1.npz" in next(
         inputs.missing_source_files([{"vinvl_objects": "vinvl"}], {"1": 1}, tmp_path)
     )
+
+
+def test_settings_that_each_row_has_of_its_own_are_refused():
+    with pytest.raises(ValueError, match="`--set seed=7` would be lost, as each row says its own; use `--seeds`"):
+        plan("scanner-table3", settings={"seed": 7})
+    with pytest.raises(ValueError, match="`--set dataset=conll2003` would be lost"):
+        plan("scanner-table3", settings={"dataset": "conll2003"})
+
+
+def test_grounding_wants_boxes(monkeypatch):
+    table = load_table("mner_qg-table3")
+    monkeypatch.setattr(inputs, "missing_labels", lambda *_: [])
+    monkeypatch.setattr(inputs, "missing_models", lambda *_: [])
+    monkeypatch.setattr(inputs, "image_ids", lambda *_: {})
+    monkeypatch.setattr(inputs, "has_boxes", lambda *_: False)
+    found = {}
+    for row in table.rows:
+        recipe = load_recipe(RECIPES_DIR / "mner_qg/twitter2017.yaml", table.settings(row, "paper", "twitter2017"))
+        found[row.name] = inputs.missing_inputs(recipe, {"twitter2017"}, "nowhere")
+    assert "twitter2017 has no boxes for its entities" in found["MNER-QG"][0]
+    assert "hf-mner data weak-boxes" in found["w/o ED loss"][0]
+    assert found["w/o QG loss"] == found["w/o QG+ED loss"] == []
+
+
+def test_generated_sets_have_boxes():
+    assert inputs.has_boxes("planted_signal", "")
+
+
+def test_stage_one_reads_no_knowledge():
+    """Rows that differ in what they show stage 2 share its folder, and a data folder may lack it all."""
+    planned = plan("scanner-table8", datasets=["twitter2017"])
+    recipes = [stage_one_recipe(run.recipe) for run in planned.runs.values()]
+    assert len({str(replace(recipe, detection=recipes[0].detection)) for recipe in recipes}) == 1
+    assert recipes[0].knowledge == recipes[0].sources == recipes[0].recognition.knowledge == []
+
+
+def test_conll_rows_are_trained_on_the_same_splits():
+    planned = plan("scanner-table1", datasets=["conll2003"])
+    assert {tuple(planned.runs[cell.run].recipe.train_splits) for cell in planned.cells} == {("train", "validation")}

@@ -32,7 +32,7 @@ def test_every_row_names_a_recipe_that_takes_its_settings(name):
             files = table.recipe_files(row, scale)
             assert files, f"{row.name} has no recipe at {scale} scale and does not say why"
             for dataset, file in files.items():
-                recipe = load_recipe(RECIPES_DIR / file, {"dataset": dataset, **table.settings(row, scale)})
+                recipe = load_recipe(RECIPES_DIR / file, {"dataset": dataset, **table.settings(row, scale, dataset)})
                 assert recipe.dataset == dataset
 
 
@@ -45,7 +45,9 @@ def test_rows_differ_in_their_settings(name):
         for row in table.rows:
             for dataset, file in table.recipe_files(row, scale).items():
                 if not table.why_unavailable(row, scale):
-                    recipe = load_recipe(RECIPES_DIR / file, {"dataset": dataset, **table.settings(row, scale)})
+                    recipe = load_recipe(
+                        RECIPES_DIR / file, {"dataset": dataset, **table.settings(row, scale, dataset)}
+                    )
                     key = (dataset, str(recipe), row.evaluate_on)
                     assert key not in seen, f"{row.name} is {seen.get(key)} again ({scale}, {dataset})"
                     seen[key] = row.name
