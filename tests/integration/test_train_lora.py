@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoModelForTokenClassification, AutoProcess
 
 from hf_mner.models.base.recognition import recognize_entities, run_rows
 from hf_mner.models.scanner.modeling_scanner import ScannerForMultimodalNer
+from hf_mner.training.options import RunOptions
 from hf_mner.training.recipes import RECIPES, parse_recipe
 from hf_mner.training.run import train_from_recipe
 
@@ -184,3 +185,8 @@ def test_shared_layers_and_adapters_are_refused(backbone):
     stage = {**SCHEDULE, "num_shared_layers": 1}
     with pytest.raises(ValueError, match="`num_shared_layers` must be null with `lora`.*got 1"):
         recipe_of("scanner", backbone, recognition=stage)
+
+
+def test_sharded_adapters_are_refused(data, backbone, tmp_path):
+    with pytest.raises(ValueError, match="`lora` merges its adapters into whole matrices, and `--fsdp` cuts them up"):
+        train_from_recipe(recipe_of("mmavk", backbone), tmp_path, data, options=RunOptions(is_sharded=True))

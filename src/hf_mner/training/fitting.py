@@ -24,7 +24,7 @@ from hf_mner.models.base.adapters import add_lora, merge_lora, save_adapter
 from hf_mner.models.base.processing_base import MnerProcessor, Row
 
 from .arguments import MnerTrainingArguments
-from .options import AS_USUAL, RunOptions
+from .options import AS_USUAL, RunOptions, num_processes
 from .recipes import FittingRecipe
 from .teacher import TEACHER_SCORES
 from .trainer import TrustYourTeacherTrainer
@@ -119,8 +119,8 @@ def fit_model(
         options: how it runs here.
 
     Raises:
-        ValueError: if there is nothing to train on, early stopping has no validation scores, or the rows of an update
-            cannot be parted as `options` say.
+        ValueError: if there is nothing to train on, early stopping has no validation scores, the rows of an update
+            cannot be parted as `options` say, or adapters would be sharded.
     """
     if not rows:
         raise ValueError(
@@ -132,8 +132,15 @@ def fit_model(
             f"`patience={settings.patience}` waits for better validation scores, and there are no validation examples;"
             " leave it out, or do not train on the validation split."
         )
+    if settings.lora and options.is_sharded:
+        raise ValueError(
+            "`lora` merges its adapters into whole matrices, and `--fsdp` cuts them up; leave out one of them."
+        )
     logger.info("%s: %d rows, %s epochs, in %s", folder.name, len(rows), settings.epochs, folder)
-    write_parameter_count(folder, model, settings)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    if lora := settings.lora:
+        add_lora(model, lora.rank, lora.alpha, lora.dropout, lora.targets)
+    write_parameter_count(folder, model, total)
     checkpoint = last_whole_checkpoint(folder / "checkpoints")
     args = training_arguments(settings, folder, seed, metric if validation_rows else None, options)
     args.num_train_epochs = last_epoch(checkpoint, settings)
@@ -169,12 +176,8 @@ def fit_model(
     return model.eval()
 
 
-def write_parameter_count(folder: Path, model: PreTrainedModel, settings: FittingRecipe) -> None:
-    """Add the adapters of the settings to a model, and write how many of its parameters are trained."""
-    total = sum(parameter.numel() for parameter in model.parameters())
-    if settings.lora:
-        lora = settings.lora
-        add_lora(model, lora.rank, lora.alpha, lora.dropout, lora.targets)
+def write_parameter_count(folder: Path, model: PreTrainedModel, total: int) -> None:
+    """Write how many parameters of a model are trained, of `total` without adapters."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     folder.mkdir(parents=True, exist_ok=True)
     counts = {"trained": trained, "all": total, "share": trained / total}
@@ -184,15 +187,19 @@ def write_parameter_count(folder: Path, model: PreTrainedModel, settings: Fittin
 def last_whole_checkpoint(folder: Path) -> str | None:
     """Return the newest checkpoint that was written to its end, `None` without one; half-written ones are removed.
 
-    Trainer writes `trainer_state.json` last.
+    The main process writes `trainer_state.json` last; several processes write the states of their random numbers at
+    their own time.
     """
     newest_first = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
     for checkpoint in newest_first:
         try:
             json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+            is_whole = len(list(checkpoint.glob("rng_state_*.pth"))) in (0, num_processes())
         except (FileNotFoundError, json.JSONDecodeError):
+            is_whole = False
+        if not is_whole:
             logger.warning("%s was not written to its end; the run goes on from the one before.", checkpoint)
-            shutil.rmtree(checkpoint)
+            shutil.rmtree(checkpoint, ignore_errors=True)  # another process may be at it, too
         else:
             return str(checkpoint)
     return None

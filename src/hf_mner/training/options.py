@@ -1,7 +1,7 @@
-"""How a training runs on a machine: none of it changes what is learned, but for rounding.
+"""How a training runs on a machine: none of it changes what is learned, but for chance and rounding.
 
-Limit: each process draws dropout of its own; and where several processes cannot part the last rows of an epoch evenly,
-the last update holds some rows of the first one as well.
+Limits: each micro-batch and each process draws dropout of its own; and where several processes cannot part the last
+rows of an epoch evenly, the last update holds some rows of the first one as well.
 """
 
 from __future__ import annotations
@@ -118,6 +118,14 @@ def num_processes() -> int:
 def is_main_process() -> bool:
     """Tell whether this is the one process that prints and scores."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def wait_for_all() -> None:
+    """Wait until all processes that train together are here."""
+    if num_processes() > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
 
 
 def leave_processes() -> None:

@@ -31,10 +31,12 @@ from hf_mner.models.scanner.modeling_scanner import (
 from hf_mner.models.scanner.processing_scanner import ScannerProcessor
 
 from .fitting import Training, drop_knowledge, fit_model, is_finished, load_finished, write_whole
-from .options import is_main_process
+from .options import is_main_process, wait_for_all
 from .recipes import RecognitionRecipe, ScannerRecipe, StageRecipe
 
 logger = logging.getLogger(__name__)
+
+NON_ENTITIES = "non-entities.json"  # what cross-fitting found
 
 
 class ScannerTraining(Training):
@@ -128,7 +130,7 @@ class ScannerTraining(Training):
         folds = self.recipe.cross_fitting.folds
         if not folds:
             return [[] for _ in self.train]
-        path = self.non_entities_dir / "non-entities.json"
+        path = self.non_entities_dir / NON_ENTITIES
         if not path.is_file():
             order = list(range(len(self.train)))
             random.Random(self.recipe.seed).shuffle(order)
@@ -144,7 +146,9 @@ class ScannerTraining(Training):
         """Train a detector without the held-out examples and return what it wrongly proposes for them."""
         path = self.non_entities_dir / f"non-entities-fold-{fold}.json"
         folder = self.non_entities_dir / f"detection-fold-{fold}"
-        if not path.is_file():
+        is_done = path.is_file()
+        wait_for_all()  # else one process could find what another has just finished, and go another way
+        if not is_done:
             stage = self.recipe.detection
             epochs = self.recipe.cross_fitting.epochs or stage.epochs
             awp = stage.awp if stage.awp and stage.awp.start_epoch < epochs else None  # else it would never act
@@ -156,8 +160,11 @@ class ScannerTraining(Training):
             examples = [self.train[index] for index in held_out]
             proposed = self.propose(detector, examples)
             wrong = [sorted(set(p) - gold_spans(e)) for p, e in zip(proposed, examples, strict=True)]
-            write_whole(path, json.dumps(wrong))
-            shutil.rmtree(folder, ignore_errors=True)
+            if is_main_process():
+                write_whole(path, json.dumps(wrong))
+            wait_for_all()
+            if is_main_process():
+                shutil.rmtree(folder, ignore_errors=True)
         return json.loads(path.read_text())
 
     # ------------------------------------------------------------------------------------------------ stage 2

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from numpy import ndarray
 from PIL.Image import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -279,6 +280,8 @@ def add_to_digest(digest: Any, value: Any) -> None:
         flat = value.detach().cpu().contiguous().flatten()
         digest.update(f"tensor {value.dtype} {tuple(value.shape)} ".encode())
         digest.update(flat.view(torch.uint8).numpy())
+    elif isinstance(value, ndarray):  # whose `repr` leaves out the middle
+        add_to_digest(digest, torch.from_numpy(value))
     elif isinstance(value, Image):
         digest.update(f"image {value.mode} {value.size} ".encode())
         digest.update(value.tobytes())

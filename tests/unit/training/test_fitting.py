@@ -29,3 +29,13 @@ def test_steps_are_compared_as_numbers(tmp_path):
 def test_without_checkpoints_training_begins_anew(tmp_path):
     assert last_whole_checkpoint(tmp_path) is None
     assert last_whole_checkpoint(tmp_path / "absent") is None
+
+
+def test_every_process_has_written_its_state(tmp_path, monkeypatch):
+    for step, ranks in ((9, (0, 1)), (10, (0,))):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        for rank in ranks:
+            (tmp_path / f"checkpoint-{step}" / f"rng_state_{rank}.pth").touch()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")

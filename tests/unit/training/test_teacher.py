@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import OBJECT_LABELS, TINY_SYSTEMS, tiny_examples, with_images
@@ -16,7 +18,7 @@ from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.training import teacher as teacher_module
 from hf_mner.training.arguments import MnerTrainingArguments
 from hf_mner.training.recipes import GroundingRecipe, load_recipe
-from hf_mner.training.teacher import TEACHER_SCORES, fingerprint, load_scores, pad_scores, save_scores
+from hf_mner.training.teacher import TEACHER_SCORES, add_to_digest, fingerprint, load_scores, pad_scores, save_scores
 from hf_mner.training.trainer import TrustYourTeacherTrainer
 
 HEADS = {
@@ -446,3 +448,13 @@ def test_padding_is_zeros_behind():
     padded = pad_scores([torch.ones(1, 1, 2), torch.ones(3, 3, 2)])
     assert padded.shape == (2, 3, 3, 2)
     assert (padded[0].sum(), padded[1].sum()) == (2, 18)
+
+
+def test_arrays_count_in_full():
+    """Their `repr` leaves out the middle."""
+    one, other = np.zeros(5000), np.zeros(5000)
+    other[2500] = 1.0
+    digests = [hashlib.blake2b() for _ in range(3)]
+    for digest, array in zip(digests, (one, other, one.copy()), strict=True):
+        add_to_digest(digest, {"features": array})
+    assert digests[0].digest() == digests[2].digest() != digests[1].digest()

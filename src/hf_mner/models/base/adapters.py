@@ -27,7 +27,8 @@ def add_lora(
 ) -> tuple[int, int]:
     """Freeze the text encoder of a model and put low-rank adapters beside its linear layers.
 
-    What is no text encoder is trained as before. Start: the adapters change nothing.
+    What is no text encoder is trained as before. Start: the adapters change nothing. Embeddings of added
+    tokens (`[obj]` of SCANNER) are part of the encoder: they keep their start.
 
     Args:
         model: a model with one text encoder, `text_model`; changed in place.
