@@ -332,20 +332,21 @@ def ham_planted() -> str:
     return table(["planted sets, test", "precision", "recall", "F1"], rows)
 
 
-RELEVANCE_SETS = {"relevance": ("informative", "no key symbol"), "relevance-misleading": ("relevant", "misleading")}
+RELEVANCE_RUNS = {
+    "relevance": ("no key symbol; matrices as parameters", "informative", "uninformative"),
+    "relevance-misleading-matrices": ("misleading; matrices as parameters", "relevant", "irrelevant"),
+    "relevance-misleading": ("misleading; parameters of size 1", "relevant", "irrelevant"),
+}
 
 
 def ham_relevance() -> str:
     """Does the relevance tell pictures that belong to their post from others?"""
     rows = []
-    for file, (name, others) in RELEVANCE_SETS.items():
+    for file, (others, *sides) in RELEVANCE_RUNS.items():
         for view, found in read(f"ham_learning/{file}")["views"].items():
-            means = [f"{found[f'mean_{side}']:.3f}" for side in (name, OPPOSITE[name])]
-            rows.append([f"half of the pictures: {others}; {view} view", f"{found['auc']:.3f}", *means])
-    return table(["", "AUC of M", "mean M, other half", "mean M, that half"], rows)
-
-
-OPPOSITE = {"informative": "uninformative", "relevant": "irrelevant"}
+            means = [f"{found[f'mean_{side}']:.3f}" for side in sides]
+            rows.append([f"{others}; {view} view", f"{found['auc']:.3f}", *means])
+    return table(["half of the pictures", "AUC of M", "mean M, the other half", "mean M, that half"], rows)
 
 
 def ham_text() -> str:
