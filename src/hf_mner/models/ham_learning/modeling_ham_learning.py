@@ -426,7 +426,8 @@ class Relevance(nn.Module, OwnStart):
         """Return the two terms of Eq. 9, `W_T h` and `W_I v C`, `b` each."""
         sentence, image = sentence / len(self.text) ** 0.5, image / len(self.image) ** 0.5
         affinity = torch.einsum("bd,de,be->b", sentence, self.affinity, image).tanh()  # C, Eq. 8
-        return sentence @ self.text, image @ self.image * affinity
+        # Sums, not products with a vector: BLAS rounds those by how their memory is aligned.
+        return (sentence * self.text).sum(-1), (image * self.image).sum(-1) * affinity
 
 
 class InterModality(nn.Module):
