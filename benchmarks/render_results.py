@@ -355,10 +355,21 @@ def ham_text() -> str:
     return table(["Twitter-2017, test", "precision", "recall", "F1", "seen F1", "unseen F1"], rows)
 
 
+CP_MNER_RATES = {
+    "images-42-head-1e-3": ("5e-4", "1e-3"),
+    "images-42-head-3e-4": ("5e-4", "3e-4"),
+    "images-42-lr-3e-4": ("3e-4", "3e-4"),
+    "images-42-head-1e-4": ("3e-4", "1e-4"),
+}
+
+
 def ham_cp_mner() -> str:
-    """HamLearning on CP-MNER."""
-    rows = [["text alone, seed 42", *percents(read("ham_learning/cp_mner/text-42")["entities"])]]
-    return table(["CP-MNER, test", "precision", "recall", "F1"], rows)
+    """HamLearning on CP-MNER with images: which learning rates."""
+    rows = []
+    for name, rates in CP_MNER_RATES.items():
+        scores = read(f"ham_learning/cp_mner/{name}")
+        rows.append([*rates, f"{100 * scores['validation_f1']:.2f}", *percents(scores["entities"])])
+    return table(["rate of the encoder", "of the other parts", "validation F1", "precision", "recall", "test F1"], rows)
 
 
 def ham_speed() -> str:
