@@ -369,7 +369,8 @@ def ham_cp_mner() -> str:
     for name, rates in CP_MNER_RATES.items():
         scores = read(f"ham_learning/cp_mner/{name}")
         rows.append([*rates, f"{100 * scores['validation_f1']:.2f}", *percents(scores["entities"])])
-    return table(["rate of the encoder", "of the other parts", "validation F1", "precision", "recall", "test F1"], rows)
+    header = ["rate of the encoder", "of the other parts", "validation F1", "precision", "recall", "test F1"]
+    return table(header, rows)
 
 
 def ham_speed() -> str:
