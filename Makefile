@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 
 .PHONY: demo test test-slow check style clean
 
-demo: .venv/demo.stamp  ## install, then read a few posts with the embedded model
+demo: .venv/sample.stamp  ## install, then read a few posts with the embedded model
 	$(BIN)/python -m hf_mner.demo
 
 test: .venv/test.stamp  ## install with the test extras, then run the tests
