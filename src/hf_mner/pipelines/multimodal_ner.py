@@ -17,6 +17,7 @@ from transformers.utils import logging
 from hf_mner.data.alignment import Word, join_words, split_words
 from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import Entity, Knowledge, MnerExample, check_knowledge
+from hf_mner.hub.remote_code import PublishesRemoteCode
 from hf_mner.knowledge.base import KnowledgeSource, check_source, source_name, sources_read
 from hf_mner.models.base.modeling_base import EncodingCache
 from hf_mner.models.base.processing_base import has_words
@@ -52,7 +53,7 @@ class NumberedPosts(PipelineDataset):
             raise kind(f"Post number {index} (counted from 0): {error}") from error
 
 
-class MultimodalNerPipeline(Pipeline):
+class MultimodalNerPipeline(PublishesRemoteCode, Pipeline):
     """Finds the named entities of posts.
 
     Inputs: a text; `{"text", "image"}` (a path, a PIL image, bytes, a NumPy array, or `None`); `{"tokens", "image"}`
@@ -259,8 +260,8 @@ class MultimodalNerPipeline(Pipeline):
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
         """Save the model and its processor.
 
-        Departure from `Pipeline`, which forgets the processor, and which copies this file into the folder: a folder
-        with code asks for `trust_remote_code` even where the package is installed.
+        Departure from `Pipeline`, which forgets the processor, and which copies this file into the folder.
+        `push_to_hub` adds the file that opens the model without `import hf_mner`; `hf-mner push` adds a card, too.
         """
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)

@@ -11,13 +11,16 @@ from typing import Any, ClassVar
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import cached_file
 
+from hf_mner.hub.remote_code import PublishesRemoteCode
 from hf_mner.layers.losses import IGNORE_INDEX, Distillation, trust_your_teacher_loss
 from hf_mner.layers.quantization import dequantize_state
 
 from .adapters import adapter_state, is_adapter_checkpoint
 
 COMPACT_WEIGHTS = "model.int8.safetensors"
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
 class EncodingCache(OrderedDict[Hashable, Tensor]):
@@ -35,7 +38,7 @@ class EncodingCache(OrderedDict[Hashable, Tensor]):
             self.num_bytes -= self.popitem(last=False)[1].nbytes
 
 
-class MnerPreTrainedModel(PreTrainedModel):
+class MnerPreTrainedModel(PublishesRemoteCode, PreTrainedModel):
     """A `PreTrainedModel` that never loads a pickle and that reads compact checkpoints.
 
     `stages` names the processor's stages that the model runs; `None` = all of them. The text encoder is `text_model`.
@@ -156,8 +159,8 @@ class MnerPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint, see `PreTrainedModel.from_pretrained`; only safetensors files are read.
 
-        A folder of `hf-mner compact` (`model.int8.safetensors`) becomes a usual model in floating point, and so does
-        one of LoRA adapters (`model.adapter.safetensors`), merged into the encoder that they were trained for.
+        A checkpoint of `hf-mner compact` (`model.int8.safetensors`) becomes a usual model in floating point, and so does
+        a folder of LoRA adapters (`model.adapter.safetensors`), merged into the encoder that they were trained for.
 
         Raises:
             ValueError: for `use_safetensors=False`.
@@ -173,7 +176,9 @@ class MnerPreTrainedModel(PreTrainedModel):
         adapted = None if compact else adapter_checkpoint(pretrained_model_name_or_path, kwargs)
         if compact is None and adapted is None:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        config = kwargs.pop("config", None) or cls.config_class.from_pretrained(pretrained_model_name_or_path)
+        config = kwargs.pop("config", None) or cls.config_class.from_pretrained(
+            pretrained_model_name_or_path, **hub_options(kwargs)
+        )
         state = adapter_state(cls, config, adapted) if adapted else dequantize_state(load_file(str(compact)))
         return super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
 
@@ -186,8 +191,30 @@ def adapter_checkpoint(name: str | PathLike[str] | None, kwargs: dict[str, Any])
 
 
 def compact_weights(name: str | PathLike[str] | None, kwargs: dict[str, Any]) -> Path | None:
-    """Return the compact weights of a checkpoint folder, unless the caller brings weights or there are whole ones."""
+    """Return the compact weights of a checkpoint, unless the caller brings weights or there are whole ones.
+
+    Args:
+        name: folder, or name on the Hub; the file is fetched from there if the repository has it.
+        kwargs: of `from_pretrained`.
+    """
     if name is None or kwargs.get("state_dict") is not None:
         return None
-    path = Path(name) / COMPACT_WEIGHTS
-    return path if path.is_file() and not (Path(name) / "model.safetensors").is_file() else None
+    whole, compact = (find_file(name, file, kwargs) for file in ("model.safetensors", COMPACT_WEIGHTS))
+    return compact if whole is None else None
+
+
+def find_file(name: str | PathLike[str], file: str, kwargs: dict[str, Any]) -> Path | None:
+    """Return a checkpoint's file on this machine, fetched from the Hub if need be; `None` if there is none."""
+    path = cached_file(
+        name,
+        file,
+        **hub_options(kwargs),
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if path is None else Path(path)
+
+
+def hub_options(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return those arguments of `from_pretrained` that say where on the Hub, and on this machine, files are."""
+    return {name: kwargs[name] for name in HUB_OPTIONS if kwargs.get(name) is not None}

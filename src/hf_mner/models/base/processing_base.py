@@ -11,6 +11,7 @@ from transformers import BatchFeature, ProcessorMixin
 from hf_mner.data.collator import pad_rows
 from hf_mner.data.labels import encode_bio
 from hf_mner.data.schema import MnerExample
+from hf_mner.hub.remote_code import PublishesRemoteCode
 
 from .backbones import resolve_backbone
 
@@ -20,7 +21,7 @@ NO_LIMIT = 10**6  # tokenizers that know no limit say 10**30
 Row = dict[str, Any]  # one network input: unpadded lists, plus what `post_process_entities` needs to find its way back
 
 
-class MnerProcessor(ProcessorMixin):
+class MnerProcessor(PublishesRemoteCode, ProcessorMixin):
     """Turns `MnerExample`s into tensors and raw scores into entities.
 
     A system reads an example in one or more `stages` (SCANNER: two). Each stage makes rows (`rows`), pads them
@@ -44,6 +45,10 @@ class MnerProcessor(ProcessorMixin):
         if vision is not None:
             kwargs["image_processor"] = AutoImageProcessor.from_pretrained(resolve_backbone(vision), backend="pil")
         return cls(AutoTokenizer.from_pretrained(resolve_backbone(text), add_prefix_space=True), **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoProcessor") -> None:  # noqa: ARG003 of the base class
+        """Do nothing, where transformers would copy this file into every folder that is saved."""
 
     def knowledge_parts(self) -> set[str]:
         """Name the parts of `example["knowledge"]` that are read."""
