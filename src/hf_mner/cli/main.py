@@ -10,6 +10,7 @@ from .convert import app as convert_app
 from .data import app as data_app
 from .evaluate import evaluate
 from .inspect import app as inspect_app
+from .interchange import export_posts, import_posts
 from .knowledge import app as knowledge_app
 from .predict import predict
 from .publish import card, compact
@@ -32,6 +33,8 @@ app.command()(evaluate)
 app.command()(report)
 app.command()(compact)
 app.command()(card)
+app.command("export")(export_posts)
+app.command("import")(import_posts)
 app.add_typer(data_app, name="data")
 app.add_typer(knowledge_app, name="knowledge")
 app.add_typer(inspect_app, name="inspect")
