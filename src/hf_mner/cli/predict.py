@@ -190,6 +190,8 @@ def print_table(post: dict[str, Any], entities: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from hf_mner.rendering.knowledge_words import describe_shown
+
     table = Table("entity", "type", "score", "characters", "boxes", title=escape(post.get("text") or ""), expand=False)
     for entity in entities:
         boxes = "; ".join(" ".join(f"{edge:.0f}" for edge in item["box"].values()) for item in entity["boxes"])
@@ -198,16 +200,5 @@ def print_table(post: dict[str, Any], entities: list[dict[str, Any]]) -> None:
     console = Console()
     console.print(table)
     for entity in entities:
-        knowledge = dict(entity.get("knowledge", {}))
-        origins = knowledge.pop("sources", [])
-        for part, value in knowledge.items():
-            notes = "; ".join(describe_origin(note) for note in origins if note["part"] == part)
-            console.print(
-                f"  {entity['word']} | {part}: {value}" + (f" [{notes}]" if notes else ""), markup=False, style="dim"
-            )
-
-
-def describe_origin(note: dict[str, Any]) -> str:
-    """Say in a few words where a part of the knowledge is from."""
-    made = " ".join(filter(None, (note["source"], note["model"])))
-    return f"{made}, {note['title']}, {note['rule']}" if note.get("title") else made
+        for part, shown in describe_shown(entity.get("knowledge", {})).items():
+            console.print(f"  {entity['word']} | {part}: {shown}", markup=False, style="dim")

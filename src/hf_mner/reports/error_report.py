@@ -19,8 +19,10 @@ from hf_mner.metrics import (
 )
 from hf_mner.metrics.errors import GROUNDING_KINDS, KINDS, RIGHT, SPAN_AND_TYPE_RIGHT
 from hf_mner.metrics.report import score_rows
+from hf_mner.rendering.elements import definition_list, escape
+from hf_mner.rendering.knowledge_words import describe_knowledge
 
-from .html_parts import definition_list, escape, percent, reliability_diagram, table
+from .html_parts import percent, reliability_diagram, table
 from .marked_text import marked_lines
 
 TEMPLATE = files("hf_mner.reports") / "error_report_template.html"
@@ -237,18 +239,3 @@ def describe_entity(entity: Mapping[str, Any] | None, tokens: Sequence[str]) -> 
     score = f", score {entity['score']:.3f}" if "score" in entity else ""
     boxes = "; ".join(" ".join(f"{edge:.0f}" for edge in box) for box in entity.get("boxes") or ())
     return f"{words} [{entity['type']}]{score}" + (f", box {boxes}" if boxes else "")
-
-
-def describe_knowledge(value: Any) -> str:
-    """Return a part of knowledge as a text: objects as labels with score, all else as it is."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return str(value)
-    return "; ".join(describe_object(item) if isinstance(item, Mapping) else str(item) for item in value)
-
-
-def describe_object(item: Mapping[str, Any]) -> str:
-    """Say what an object is, or what an article says."""
-    if "label" not in item:
-        return ": ".join(str(item[key]) for key in ("mention", "title", "text") if item.get(key))
-    score = f" {item['score']:.2f}" if item.get("score") is not None else ""
-    return f"{item['label']}{score}" + (f" ({item['caption']})" if item.get("caption") else "")

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hf_mner.metrics import ScoreBin
+from hf_mner.rendering.elements import escape
 
 SIDE, MARGIN = 240, 36  # of the reliability diagram: the square and the room for its axes, in units of the drawing
-
-
-def escape(value: Any) -> str:
-    """Return a value as text that is safe in HTML, in attributes too."""
-    return html.escape(str(value), quote=True)
 
 
 def percent(fraction: float) -> str:
@@ -37,14 +32,6 @@ def table(caption: str, header: Sequence[Any], rows: Iterable[Sequence[Any]]) ->
 def _cell(value: Any) -> str:
     text = escape(value)
     return f'<td class="words">{text}</td>' if text[:1].isalpha() else f"<td>{text}</td>"
-
-
-def definition_list(entries: Mapping[str, str]) -> str:
-    """Return names with what they stand for."""
-    pairs = "".join(
-        f'<div><dt>{escape(name)}</dt><dd dir="auto">{escape(text)}</dd></div>' for name, text in entries.items()
-    )
-    return f"<dl>{pairs}</dl>"
 
 
 def reliability_diagram(bins: Sequence[ScoreBin]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .html_parts import escape
+from hf_mner.rendering.elements import escape
 
 
 def marked_lines(

@@ -1,0 +1,1 @@
+"""Entities for readers: a text with its entities marked, and its image with their boxes, as HTML."""
