@@ -27,6 +27,7 @@ PUBLIC = {
     "open_sources": "hf_mner.knowledge.registry",
     "pipeline": "hf_mner.pipelines",
     "recognize_entities": "hf_mner.models.base.recognition",
+    "render": "hf_mner.rendering.rendered_posts",
     "train_from_recipe": "hf_mner.training.run",
 }
 for _type, _system in SYSTEMS.items():
