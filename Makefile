@@ -5,10 +5,13 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-slow check style clean
+.PHONY: demo space test test-slow check style clean
 
 demo: .venv/sample.stamp  ## install, then read a few posts with the embedded model
 	$(BIN)/python -m hf_mner.demo
+
+space: .venv/demo.stamp  ## serve the demo for browsers at http://127.0.0.1:7860
+	$(BIN)/hf-mner demo
 
 test: .venv/test.stamp  ## install with the test extras, then run the tests
 	$(BIN)/python -m pytest -q

@@ -8,6 +8,7 @@ import typer
 
 from .convert import app as convert_app
 from .data import app as data_app
+from .demo import demo
 from .evaluate import evaluate
 from .inspect import app as inspect_app
 from .interchange import export_posts, import_posts
@@ -31,6 +32,7 @@ app.command()(sweep)
 app.command()(reproduce)
 app.command()(evaluate)
 app.command()(report)
+app.command()(demo)
 app.command()(compact)
 app.command()(card)
 app.command("export")(export_posts)
