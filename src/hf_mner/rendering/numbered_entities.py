@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
+from operator import index
 from typing import Any, NamedTuple
 
 from hf_mner.data.boxes import Box, check_box
@@ -102,9 +103,9 @@ def _check_entity(entity: Any, place: int, text: str, image_size: Sequence[int] 
 
 
 def _check_offset(value: Any, key: str, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, Real) or int(value) != value:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):  # NumPy's integers have one as well
         raise ValueError(f"{name} has `{key}` {value!r}; expected the place of a character, a whole number.")
-    return int(value)
+    return index(value)
 
 
 def _check_score(value: Any, name: str) -> float | None:
