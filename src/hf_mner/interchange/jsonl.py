@@ -87,7 +87,8 @@ def write_jsonl(posts: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]
     """
     count = 0
     with Path(path).open("w", encoding="utf-8", newline="\n") as stream:
-        for count, post in enumerate(posts, start=1):
+        for post in posts:
+            count += 1
             stream.write(json.dumps(_record(post), ensure_ascii=False) + "\n")
     return count
 

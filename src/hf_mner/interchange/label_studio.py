@@ -1,8 +1,8 @@
 """Posts as tasks of Label Studio, with what a model found as pre-annotations, and the labelling set-up to go with it.
 
-Characters are counted as Python counts them. Label Studio's editor (JavaScript) turns its UTF-16 units into code points
-before it saves (`charsToCodePoints`, read in the editor of release 1.23.2), and a line break is one character, `\\r\\n`
-two, so that an emoji moves nothing. Boxes are percent of the upright image.
+Characters are counted as Python counts them. Label Studio's editor (JavaScript) turns its UTF-16 units into code
+points before it saves (`charsToCodePoints`, read in the editor of release 1.23.2), and counts a line break as one
+character, `\\r\\n` as two, so that an emoji moves nothing. Boxes are percent of the upright image.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def make_task(
 
     Args:
         post: a post; an image whose entities have boxes must have its size, or be readable.
-        image_url: address under which Label Studio finds the image; None for a post without one.
+        image_url: address under which Label Studio finds the image; `""` for a post without one where others have
+            one (Label Studio refuses tasks that lack what its set-up shows), None where the set-up shows none.
         model_version: names the model in the pre-annotations.
         is_gold: write the entities as an annotation, which counts as done, and not as a prediction.
 
@@ -181,14 +182,16 @@ def write_label_studio(
     prefix = f"{LOCAL_FILES}{quote_url(folder.resolve().name)}/images/" if image_prefix is None else image_prefix
     known = list(posts)
     labels = find_types(known) if types is None else list(types)
-    config = make_config(labels, any(post.get("image") is not None for post in known))
+    has_images = any(post.get("image") is not None for post in known)
+    config = make_config(labels, has_images)
     (folder / "images").mkdir(parents=True)
 
     def make(numbered: tuple[int, AnnotatedPost]) -> dict[str, Any]:
         number, post = numbered
         check_types(post, labels)
         name = image_name(post, number)
-        task = make_task(post, name and prefix + quote_url(name), model_version, is_gold)
+        address = prefix + quote_url(name) if name else "" if has_images else None
+        task = make_task(post, address, model_version, is_gold)
         if name is not None:
             write_image(post, folder / "images" / name)
         return task

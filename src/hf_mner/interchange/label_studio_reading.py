@@ -242,7 +242,7 @@ def _bare(text: str) -> str:
 
 
 def from_utf16(text: str, units: Any) -> int | None:
-    """Return the character at which a number of UTF-16 units ends, None if it ends inside of one or behind the text."""
+    """Return the character where a number of UTF-16 units ends, None if that is inside of one or behind the text."""
     count = 0
     for position, character in enumerate(text):
         if count == units:
@@ -264,8 +264,8 @@ def read_rectangle(result: Mapping[str, Any], size: Sequence[int], where: str) -
     numbers = [value.get(key) for key in ("x", "y", "width", "height")]
     if not (width and height) or not all(isinstance(number, int | float) for number in numbers):
         raise ValueError(
-            f"{name} holds {dict(value)} of an image of {size}; expected `original_width`, `original_height`, and x, y,"
-            " width, height in percent."
+            f"{name} holds {dict(value)} of an image of {size}; expected `original_width`, `original_height`, and x,"
+            " y, width, height in percent."
         )
     x, y, w, h = map(float, numbers)  # type: ignore[arg-type]
     edges = [x * width / 100, y * height / 100, (x + w) * width / 100, (y + h) * height / 100]

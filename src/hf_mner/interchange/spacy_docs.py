@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_mner.data.schema import Entity
@@ -51,8 +52,8 @@ def to_doc(post: AnnotatedPost, vocab: Vocab | None = None) -> Doc:
     """Return a post as a document.
 
     Its tokens are the package's own words, and the spaces between them where there is more than one. `doc.ents` has
-    the entities; of some that overlap, those of the highest score, and the longer of equal ones. `doc.spans["hf_mner"]`
-    has all of them. `doc.user_data["id"]` is the post's id, `doc._.image` its image.
+    the entities; of some that overlap, those of the highest score, and the longer of equal ones.
+    `doc.spans["hf_mner"]` has all of them. `doc.user_data["id"]` is the post's id, `doc._.image` its image.
 
     Args:
         post: with predicted or gold entities.
@@ -133,7 +134,7 @@ def from_doc(doc: Doc) -> AnnotatedPost:
     post: AnnotatedPost = {"id": str(doc.user_data.get("id", "")), "text": doc.text}
     if (image := find_image(doc)) is not None:
         post["image"] = image
-    spans = doc.spans[SPANS_KEY] if SPANS_KEY in doc.spans else doc.ents
+    spans = doc.spans.get(SPANS_KEY, doc.ents)
     post["entities"] = [_read_entity(span) for span in spans]
     return post
 
@@ -150,12 +151,13 @@ def _read_entity(span: Span) -> Entity:
 
 def _store(span: Span) -> dict[str, Any]:
     """Return what is kept of a span; a dictionary in `doc.user_data`, so that it is saved with the document."""
-    return span.doc.user_data.setdefault((SPANS_KEY, span.start_char, span.end_char, span.label_), {})
+    data: Any = span.doc.user_data
+    return data.setdefault((SPANS_KEY, span.start_char, span.end_char, span.label_), {})
 
 
 def _read(span: Span, name: str, default: Any) -> Any:
-    key = (SPANS_KEY, span.start_char, span.end_char, span.label_)
-    return span.doc.user_data.get(key, {}).get(name, default)
+    data: Any = span.doc.user_data
+    return data.get((SPANS_KEY, span.start_char, span.end_char, span.label_), {}).get(name, default)
 
 
 def get_boxes(span: Span) -> list[Any]:
@@ -179,7 +181,7 @@ def set_score(span: Span, value: float | None) -> None:
 
 
 GETTERS = {"boxes": get_boxes, "score": get_score}
-SETTERS = {"boxes": set_boxes, "score": set_score}
+SETTERS: dict[str, Any] = {"boxes": set_boxes, "score": set_score}
 
 
 def write_docs(posts: Iterable[AnnotatedPost], path: str | os.PathLike[str], on_error: OnError = "raise") -> int:
@@ -200,7 +202,7 @@ def write_docs(posts: Iterable[AnnotatedPost], path: str | os.PathLike[str], on_
     docs = DocBin(store_user_data=True)
     for doc in each(posts, lambda post: to_doc(without_image(post)), on_error):
         docs.add(doc)
-    docs.to_disk(path)
+    docs.to_disk(Path(path))
     return len(docs)
 
 
@@ -220,7 +222,7 @@ def read_docs(path: str | os.PathLike[str]) -> Iterator[AnnotatedPost]:
     from spacy.tokens import DocBin
     from spacy.vocab import Vocab
 
-    if not os.path.isfile(path):
+    if not Path(path).is_file():
         raise FileNotFoundError(f"'{path}' does not exist; expected a `.spacy` file. Correct the path.")
-    for doc in DocBin().from_disk(path).get_docs(Vocab()):
+    for doc in DocBin().from_disk(Path(path)).get_docs(Vocab()):
         yield from_doc(doc)
