@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hf_mner.auto import SYSTEMS
 from hf_mner.data.schema import Entity
+from hf_mner.hub.model_card import SYSTEM_NAMES
 from hf_mner.rendering.rendered_posts import render
 
 from .models import DEFAULT, VARIABLE, DemoModels
@@ -28,6 +28,9 @@ of the words that it belongs to; a model that grounds nothing gives no boxes.
 
 The embedded SCANNER reads no pixels. To it an image counts through **what is known about it**: write what the image
 shows into the field for the caption. It was trained on English tweets, and it is wrong now and then.
+
+An image has at most {megabytes:g} MB and {megapixels:g} megapixels, a text {characters:,} characters. Images are
+deleted within {minutes} minutes.
 """
 KEEP_UPLOADS_S = 600  # uploaded images are deleted when they are this old; as often it is looked for them
 SESSIONS = 1000  # visitors whose fields the server remembers
@@ -107,7 +110,7 @@ def build_demo(
 
     in_turn = {"concurrency_limit": 1, "concurrency_id": "recognition"}  # a tokenizer is for one thread at a time
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEEP_UPLOADS_S, KEEP_UPLOADS_S)) as demo:
-        gr.Markdown(INTRODUCTION.format(title=TITLE))
+        gr.Markdown(introduction(limits))
         with gr.Row():
             with gr.Column():
                 inputs, button = add_inputs(gr, offered, limits)
@@ -116,6 +119,7 @@ def build_demo(
                 page = gr.HTML("<p>Nothing was asked yet.</p>", elem_id="entities", padding=True)
                 with gr.Accordion("The same as JSON", open=False):
                     found = gr.JSON(label="Entities")
+        gr.Examples(example_rows(), inputs[:3], label="Examples", api_visibility="private")
         outputs = [page, found]
         gr.on(
             [button.click, inputs[0].submit],
@@ -131,6 +135,17 @@ def build_demo(
     return demo
 
 
+def introduction(limits: Limits) -> str:
+    """Return what a visitor reads first."""
+    return INTRODUCTION.format(
+        title=TITLE,
+        megabytes=limits.file_bytes / 1e6,
+        megapixels=limits.image_pixels / 1e6,
+        characters=limits.text_characters,
+        minutes=2 * KEEP_UPLOADS_S // 60,
+    )
+
+
 def add_inputs(gr: Any, offered: DemoModels, limits: Limits) -> tuple[list[Any], Any]:
     """Add the fields that a visitor fills in, and the button; return the fields in the order of `recognize`."""
     text = gr.Textbox(
@@ -139,9 +154,8 @@ def add_inputs(gr: Any, offered: DemoModels, limits: Limits) -> tuple[list[Any],
         max_length=limits.text_characters + 1,  # one more, so that a text that is too long is refused and not cut
         info="Shift and Enter find the entities, as the button does.",
     )
-    megabytes, megapixels = limits.file_bytes / 1e6, limits.image_pixels / 1e6
     image = gr.Image(
-        label=f"Image of the post, at most {megabytes:g} MB and {megapixels:g} megapixels",
+        label="Image",
         type="filepath",
         image_mode=None,
         sources=["upload", "clipboard"],
@@ -160,7 +174,6 @@ def add_inputs(gr: Any, offered: DemoModels, limits: Limits) -> tuple[list[Any],
             info='For example {"auxiliary": "..."}; parts: auxiliary, ocr, objects, encyclopedia, similarity.',
         )
     button = gr.Button("Find entities", variant="primary")
-    gr.Examples(example_rows(), [text, image, caption], label="Examples", api_visibility="private")
     return [text, image, caption, model, threshold, knowledge], button
 
 
@@ -176,7 +189,7 @@ def describe_missing(offered: DemoModels) -> str:
     missing = offered.missing()
     if not missing:
         return ""
-    names = ", ".join(SYSTEMS[system].models[0].partition("For")[0] for system in missing)
+    names = ", ".join(SYSTEM_NAMES[system] for system in missing)
     return (
         f"No checkpoint was given for {names}, so this demo cannot show them. `hf-mner demo --model"
         f" {missing[0]}=CHECKPOINT`, or the variable `{VARIABLE}={missing[0]}=CHECKPOINT`, gives one."
@@ -215,7 +228,6 @@ def launch_demo(
         What `gradio.Blocks.launch` does.
     """
     gr = import_gradio()
-    own_fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     return demo.launch(
         server_name=host,
         server_port=port,
@@ -225,6 +237,19 @@ def launch_demo(
         max_file_size=(limits or Limits()).file_bytes,
         state_session_capacity=SESSIONS,
         footer_links=["api"],
-        theme=gr.themes.Default(**own_fonts),
+        theme=make_theme(gr),
         **options,
     )
+
+
+def make_theme(gr: Any) -> Any:
+    """Return Gradio's theme with fonts that are not fetched, and with greys and a button of more contrast."""
+    theme = gr.themes.Default(
+        primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+    grey = dict.fromkeys(
+        ("body_text_color_subdued", "block_label_text_color", "block_title_text_color", "input_placeholder_color"),
+        "*neutral_600",
+    )
+    dark = {f"{name}_dark": "*neutral_300" for name in grey}
+    return theme.set(**grey, **dark, button_primary_background_fill="*primary_700")

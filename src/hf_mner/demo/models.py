@@ -7,6 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from hf_mner.auto import SYSTEMS
+from hf_mner.hub.model_card import SYSTEM_NAMES
 
 if TYPE_CHECKING:
     from hf_mner.pipelines.multimodal_ner import MultimodalNerPipeline
@@ -35,12 +36,14 @@ class DemoModels:
     def choices(self) -> list[tuple[str, str]]:
         """Return what a picker shows, and the name behind it; systems without a checkpoint come last and say so."""
         offered = [(f"{name} ({self.describe(name)})", name) for name in self.checkpoints]
-        return offered + [(f"{system} (no checkpoint given)", system) for system in self.missing()]
+        return offered + [
+            (f"{system} ({SYSTEM_NAMES[system]}, no checkpoint given)", system) for system in self.missing()
+        ]
 
     def describe(self, name: str) -> str:
-        """Say which checkpoint a name stands for."""
-        checkpoint = self.checkpoints[name]
-        return "the small SCANNER that the package carries" if checkpoint is None else f"{self.systems[name]}"
+        """Say which system a name stands for, and whether the package brings it along."""
+        system = SYSTEM_NAMES[self.systems[name]]
+        return f"{system}, small, part of the package" if self.checkpoints[name] is None else system
 
     def open(self, name: str) -> MultimodalNerPipeline:
         """Return the pipeline of a model.

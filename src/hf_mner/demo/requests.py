@@ -98,7 +98,7 @@ def read_bytes(image: Any, max_bytes: int, upload_folder: Path) -> tuple[bytes, 
             check_bytes(file.stat().st_size, max_bytes, name)
             return file.read_bytes(), name
     elif isinstance(url, str) and url.startswith("data:"):
-        check_bytes(len(url) * 3 // 4, max_bytes, "in `image`")
+        check_bytes((len(url) - url.find(",") - 1) * 3 // 4, max_bytes, "in `image`")
         return decode_address(url), "in `image`"
     raise ValueError(
         "`image` is no image that this demo reads; expected an uploaded file, or `data:image/png;base64,...` (JPEG and"
@@ -141,9 +141,9 @@ def read_knowledge(caption: Any, knowledge: Any) -> Knowledge | None:
     Raises:
         ValueError: if it is no mapping, or holds another caption.
     """
-    if isinstance(knowledge, str) and knowledge.strip():
+    if isinstance(knowledge, str):
         try:
-            knowledge = json.loads(knowledge)
+            knowledge = json.loads(knowledge) if knowledge.strip() else None
         except json.JSONDecodeError as error:
             raise ValueError(
                 f'`knowledge` is not JSON ({error}); expected an object such as {{"auxiliary": "..."}}.'
@@ -171,7 +171,7 @@ def find_entities(
 
 def describe_reading(pipe: MultimodalNerPipeline, post: DemoPost, has_sources: bool = False) -> str:
     """Say what the model read of a request, and what of it passed by."""
-    name, parts = type(pipe.model).__name__, pipe.parts_read()
+    name, parts = type(pipe.model).__name__, pipe.parts_read().replace("`", "")
     if "image" in pipe.model.input_modalities:
         return f"{name} reads the pixels of the image, and of knowledge {parts}."
     text = f"{name} reads {parts} beside the text, and no pixels."

@@ -107,17 +107,16 @@ def render_post(
         parts.append(boxed_image(image, numbered))
     if not numbered:
         parts.append('<p class="hf-mner-note">No entities.</p>')
-    parts += [knowledge_html(entity) for entity in numbered if entity.knowledge]
+    if panels := [knowledge_html(entity) for entity in numbered if entity.knowledge]:
+        parts += ['<p class="hf-mner-note">Knowledge that each decision saw:</p>', *panels]
     return '<div class="hf-mner-post">\n' + "\n".join(parts) + "\n</div>"
 
 
 def knowledge_html(entity: NumberedEntity) -> str:
     """Return what an entity's model was shown, folded away below the entity's name."""
     name = escape(f"{entity.number} {entity.type} {entity.words}")
-    return (
-        f"<details><summary>What was shown to the model for {name}</summary>"
-        f"{definition_list(describe_shown(entity.knowledge))}</details>"
-    )
+    shown = definition_list(describe_shown(entity.knowledge))
+    return f'<details class="hf-mner-knowledge"><summary>{name}</summary>{shown}</details>'
 
 
 def is_in_notebook() -> bool:
