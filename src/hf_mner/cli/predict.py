@@ -44,6 +44,9 @@ def predict(
     output: Annotated[
         Path | None, typer.Option(help="JSON lines file; default: a table, or JSON lines in a pipe.")
     ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Also show the posts in this HTML file.", show_default=False)
+    ] = None,
     model: Model = None,
     source: SourceNames = None,
     sources: SourcesFile = None,
@@ -59,6 +62,10 @@ def predict(
     """Find the entities of posts."""
     from hf_mner.knowledge.registry import open_sources
 
+    from .report import check_ending
+
+    if page is not None:
+        check_ending(page, "--html", ".html", ".htm")
     specs = read_source_specs(source or [], sources)
     posts = list(read_posts(text or [], image or [], file, on_error))
     pipe = open_pipeline(model)
@@ -69,7 +76,31 @@ def predict(
             "batch_size": batch_size,
             "return_knowledge": show_knowledge,
         }
-        write_results(results(pipe, posts, options, on_error), len(posts), output)
+        shown: list[Result] = []
+        found = results(pipe, posts, options, on_error)
+        write_results(found if page is None else remember(found, shown), len(posts), output)
+    if page is not None:
+        write_page(page, shown)
+
+
+def remember(found: Iterator[Result], shown: list[Result]) -> Iterator[Result]:
+    """Pass on results, and keep those of posts that were read."""
+    for result in found:
+        if result[1] is not None:
+            shown.append(result)
+        yield result
+
+
+def write_page(path: Path, shown: list[Result]) -> None:
+    """Write posts with their entities, images and boxes as one HTML page."""
+    from hf_mner import render
+
+    from .report import write_text
+
+    posts = [post for post, _ in shown]
+    texts = [" ".join(post["tokens"]) if post.get("text") is None else post["text"] for post in posts]
+    images = [post.get("image") for post in posts]
+    write_text(path, render([found for _, found in shown], texts, images, page=True, jupyter=False) or "")
 
 
 def write_results(found: Iterator[Result], total: int, output: Path | None) -> None:

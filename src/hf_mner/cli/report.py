@@ -79,10 +79,19 @@ def check_outputs(output: Path, predictions: Path | None) -> None:
     Raises:
         ValueError: naming the option and the ending that was expected.
     """
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"`--output` is '{output}'; expected a file that ends in .html. Rename it.")
-    if predictions is not None and predictions.suffix.lower() != ".jsonl":
-        raise ValueError(f"`--predictions` is '{predictions}'; expected a file that ends in .jsonl. Rename it.")
+    check_ending(output, "--output", ".html", ".htm")
+    if predictions is not None:
+        check_ending(predictions, "--predictions", ".jsonl")
+
+
+def check_ending(path: Path, option: str, *endings: str) -> None:
+    """Refuse a file whose name ends in nothing that is expected; the first ending is the one that is asked for.
+
+    Raises:
+        ValueError: naming the option and the ending.
+    """
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"`{option}` is '{path}'; expected a file that ends in {endings[0]}. Rename it.")
 
 
 def write_text(path: Path, text: str) -> None:
