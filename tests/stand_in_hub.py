@@ -1,4 +1,4 @@
-"""A stand-in for the Hub, in memory and on this machine: what `huggingface_hub` needs to create, upload, list, download.
+"""A stand-in for the Hub, in memory: what `huggingface_hub` needs to create, upload, list and download.
 
 Whoever writes needs the token `TOKEN`; whoever reads a private repository, too. A commit is a dictionary of files.
 """
@@ -157,6 +157,8 @@ class Handler(BaseHTTPRequestHandler):
         elif path.startswith("/large/") and self.command == "PUT":
             self.hub.large[path.rpartition("/")[2]] = self.body
             self.send(200, {})
+        elif path == "/api/agent-harnesses":  # what tools a newer Hub knows of; nothing depends on it
+            self.refuse(404, "", "not found")
         else:
             self.hub.unknown.append(f"{self.command} {path}")
             self.refuse(404, "", "not found")

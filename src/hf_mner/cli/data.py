@@ -8,11 +8,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .options import DataDir, Granularity
+from .options import UPLOAD_MESSAGE, CreatePr, DataDir, Granularity, Message, Private, RepoId, Revision
 from .weak_boxes import weak_boxes
 
 app = typer.Typer(no_args_is_help=True, help="List, count, publish, generate and ground data sets.")
 app.command("weak-boxes")(weak_boxes)
+Granularities = Annotated[
+    list[str] | None,
+    typer.Option("--granularity", help="coarse or fine (FMNERG); both = two configurations.", show_default="coarse"),
+]
 Name = Annotated[str, typer.Argument(help="Name of the data set, see `hf-mner data list`.")]
 
 
@@ -41,13 +45,46 @@ def build(
     name: Name,
     output: Annotated[Path, typer.Argument(help="New folder for the Parquet files and the card.")],
     data_dir: DataDir = None,
-    granularity: Granularity = "coarse",
+    granularity: Granularities = None,
 ) -> None:
     """Write a data set as Parquet with a dataset card; `datasets.load_dataset(OUTPUT)` reads it."""
-    from hf_mner.data.loaders import load_mner_dataset
-    from hf_mner.data.publishing import write_parquet_dataset
+    from hf_mner.data.publishing import write_parquet_configurations
 
-    typer.echo(write_parquet_dataset(load_mner_dataset(name, data_dir, granularity=granularity), output, name))
+    typer.echo(write_parquet_configurations(load_configurations(name, data_dir, granularity), output, name))
+
+
+@app.command()
+def push(
+    name: Name,
+    repo: RepoId,
+    data_dir: DataDir = None,
+    granularity: Granularities = None,
+    private: Private = False,
+    message: Message = UPLOAD_MESSAGE,
+    revision: Revision = None,
+    create_pr: CreatePr = False,
+) -> None:
+    """Publish a data set on the Hub as Parquet with a dataset card; `datasets.load_dataset(REPO)` reads it.
+
+    Mind the licence of texts and images: `hf-mner data build` writes the same files to look at.
+    """
+    from hf_mner.hub.push import push_dataset
+
+    configurations = load_configurations(name, data_dir, granularity)
+    options = {"private": private or None, "message": message, "revision": revision, "create_pr": create_pr}
+    typer.echo(push_dataset(configurations, repo, name, **options))
+
+
+def load_configurations(name: str, data_dir: Path | None, granularities: list[str] | None) -> dict[str, Any]:
+    """Load a data set once for each granularity; one alone is the configuration `default`."""
+    from hf_mner.data.loaders import load_mner_dataset
+    from hf_mner.data.publishing import DEFAULT
+
+    wanted: list[Any] = list(dict.fromkeys(granularities or ["coarse"]))
+    return {
+        DEFAULT if len(wanted) == 1 else granularity: load_mner_dataset(name, data_dir, granularity=granularity)
+        for granularity in wanted
+    }
 
 
 @app.command()

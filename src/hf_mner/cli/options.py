@@ -34,6 +34,12 @@ SourcesFile = Annotated[
     Path | None, typer.Option("--sources", help="YAML file with a list of sources, or a recipe with `sources`.")
 ]
 StoreFile = Annotated[Path | None, typer.Option("--store", help="Knowledge store that keeps what sources find.")]
+UPLOAD_MESSAGE = "Upload with hf_mner"
+RepoId = Annotated[str, typer.Argument(metavar="REPO", help="Name on the Hub, such as me/my-model.")]
+Private = Annotated[bool, typer.Option("--private", help="A new repository is visible to its owner alone.")]
+Message = Annotated[str, typer.Option(help="Message of the commit.")]
+Revision = Annotated[str | None, typer.Option(help="Branch to upload to; default: main.")]
+CreatePr = Annotated[bool, typer.Option("--create-pr", help="Propose the upload as a pull request.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Texts in one forward pass.")]
 Threshold = Annotated[float, typer.Option(min=0, max=1, help="Leave out entities with a lower score.")]
 

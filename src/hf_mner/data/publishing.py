@@ -13,6 +13,7 @@ from .readers import OTHER_FACTS, find_facts
 if TYPE_CHECKING:
     from datasets import Dataset
 
+DEFAULT = "default"  # the name of a data set's only configuration
 ROWS_PER_FILE = 2_000  # at some 60 KB an image, about 120 MB
 EMBED_BATCH = 100
 _OWN_LICENSE = "State the licence of your texts and images here before you share them."
@@ -46,41 +47,58 @@ def write_parquet_dataset(dataset: Mapping[str, Dataset], output: str | os.PathL
     Raises:
         FileExistsError: if the folder holds something; old files would be read along with the new ones.
     """
+    return write_parquet_configurations({DEFAULT: dataset}, output, name)
+
+
+def write_parquet_configurations(
+    configurations: Mapping[str, Mapping[str, Dataset]], output: str | os.PathLike[str], name: str
+) -> Path:
+    """Write several readings of a data set into one folder; `datasets.load_dataset(output, NAME)` reads one back.
+
+    Args:
+        configurations: splits of `MnerExample` rows for each name; the first is read where none is named.
+        output: as in `write_parquet_dataset`, and so is the rest.
+        name: of the data set.
+
+    Raises:
+        FileExistsError: if the folder holds something.
+    """
     folder = Path(output)
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"Output folder '{folder}' is not empty; choose a new one, or empty it first.")
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    for split, rows in dataset.items():
-        _write_split(rows, split, folder / "data")
-    (folder / "README.md").write_text(render_dataset_card(dataset, name), encoding="utf-8")
+    for configuration, dataset in configurations.items():
+        files = folder / _folder_name(configuration)
+        files.mkdir(parents=True, exist_ok=True)
+        for split, rows in dataset.items():
+            _write_split(rows, split, files)
+    (folder / "README.md").write_text(render_dataset_card(configurations, name), encoding="utf-8")
     return folder
 
 
-def render_dataset_card(dataset: Mapping[str, Dataset], name: str) -> str:
+def render_dataset_card(configurations: Mapping[str, Mapping[str, Dataset]], name: str) -> str:
     """Return the dataset card: YAML front matter, provenance, licence, counts and types, all from the data itself."""
     import yaml
 
     source = find_facts(name)
-    metadata = {
+    metadata: dict[str, Any] = {
         "language": [source.language] if source else None,
         "license": source.license if source else "unknown",
         "license_name": "reuters-rcv1-research-use" if source and source.license == "other" else None,
         "task_categories": ["token-classification"],
         "tags": ["named-entity-recognition", "multimodal", "hf-mner"],
         "pretty_name": name,
-        "configs": [{"config_name": "default", "data_files": _list_data_files(dataset)}],
+        "configs": _list_data_files(configurations),
     }
     front = yaml.safe_dump({key: value for key, value in metadata.items() if value is not None}, sort_keys=False)
-    counts = count_dataset(dataset)
     tags = "BIO tags made for this copy" if name in OTHER_FACTS else "the published BIO tags"
     provenance = source.provenance if source else "A user's own folder of BIO files."
+    types = source.types if source else ()
     return "\n".join(
         [
             f"---\n{front}---\n\n# {name}\n",
             f"{provenance} Written with `hf_mner`; rows are its `MnerExample`s.\n",
             f"**Licence.** {source.license_text if source else _OWN_LICENSE}\n",
-            f"## Counts\n\n{_render_counts(counts)}\n",
-            f"## Types\n\n{_render_types(counts)}\n\n{_render_mapping(source.types if source else (), counts)}",
+            *(_render_configuration(key, dataset, types) for key, dataset in configurations.items()),
             f"## Columns\n\n`ner_tags` are {tags}; `entities` is their conlleval reading, `start` and"
             " `end` index tokens (end exclusive), `boxes` are `[xmin, ymin, xmax, ymax]` in pixels, `[]` = not in the"
             " image. `image` is null where the file was not at hand.\n",
@@ -88,8 +106,27 @@ def render_dataset_card(dataset: Mapping[str, Dataset], name: str) -> str:
     )
 
 
-def _list_data_files(dataset: Mapping[str, Dataset]) -> list[dict[str, str]]:
-    return [{"split": split, "path": f"data/{split}-*.parquet"} for split in dataset]
+def _render_configuration(name: str, dataset: Mapping[str, Dataset], published: tuple[str, ...]) -> str:
+    counts = count_dataset(dataset)
+    of = "" if name == DEFAULT else f" of `{name}`"
+    return (
+        f"## Counts{of}\n\n{_render_counts(counts)}\n\n"
+        f"## Types{of}\n\n{_render_types(counts)}\n\n{_render_mapping(published, counts)}"
+    )
+
+
+def _folder_name(configuration: str) -> str:
+    return "data" if configuration == DEFAULT else configuration
+
+
+def _list_data_files(configurations: Mapping[str, Mapping[str, Dataset]]) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = []
+    for name, dataset in configurations.items():
+        folder = _folder_name(name)
+        files = [{"split": split, "path": f"{folder}/{split}-*.parquet"} for split in dataset]
+        is_first_of_several = not listed and len(configurations) > 1
+        listed.append({"config_name": name, **({"default": True} if is_first_of_several else {}), "data_files": files})
+    return listed
 
 
 def _write_split(rows: Dataset, split: str, folder: Path) -> None:

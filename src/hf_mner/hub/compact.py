@@ -30,6 +30,9 @@ def write_compact_checkpoint(run: str | Path, output: str | Path) -> Path:
     from hf_mner.layers.quantization import quantize_state
     from hf_mner.models.base.modeling_base import COMPACT_WEIGHTS
 
+    from .remote_code import write_json
+    from .training_cost import COST, training_cost
+
     run, output = Path(run), Path(output)
     if not (run / "model.safetensors").is_file():
         raise FileNotFoundError(f"{run} holds no model.safetensors; give the folder of a finished `hf-mner train`.")
@@ -46,4 +49,6 @@ def write_compact_checkpoint(run: str | Path, output: str | Path) -> Path:
     for name in KEPT:
         if (run / name).is_file():
             shutil.copy(run / name, output / name)
+    if cost := training_cost(run):
+        write_json(output / COST, cost)
     return output

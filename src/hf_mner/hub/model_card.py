@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
@@ -18,6 +18,7 @@ from hf_mner.models.base.modeling_base import COMPACT_WEIGHTS
 from hf_mner.models.scanner.configuration_scanner import NON_ENTITY
 from hf_mner.pipelines import DEFAULT_CHECKPOINT
 
+from .training_cost import cost_sentence, training_cost
 from .training_sources import KNOWLEDGE_SOURCES, WIKIPEDIA, find_facts
 
 TEMPLATE = files("hf_mner.hub") / "model_card_template.md"
@@ -38,10 +39,47 @@ EXAMPLE_TEXTS = {
     "auxiliary": "The man in the suit is a coach of a basketball team.",
     "caption": "a man in a suit",
 }
+WITHOUT_IMPORT = """
+Where `hf-mner` is installed and not imported, transformers opens it with the small file that this repository holds:
+
+```python
+from transformers import pipeline
+
+recognize = pipeline("multimodal-ner", model="{repo_id}", trust_remote_code=True)
+```
+"""
+SCORES = """\
+Exact spans and types, conlleval reading. Label files (SHA-256): {label_files}. Every number below is copied from a
+file that `hf-mner evaluate` wrote: {files}. `-` stands where there are no such entities, or where they were not
+counted.
+
+{scores}
+
+F1 of each type:
+
+{types}"""
 WANTED = "`dataset`, `split`, `knowledge`, `label_files_sha256`, and `entities` with the F1 of each type"
 
 
-def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], licence: str | None = None) -> str:
+class Emissions(NamedTuple):
+    """What the training cost in greenhouse gases; the package does not guess it.
+
+    Args:
+        grams: of CO2 equivalents.
+        source: how that is known, such as `codecarbon` or a meter.
+    """
+
+    grams: float
+    source: str
+
+
+def render_model_card(
+    checkpoint: str | Path,
+    results: Sequence[str | Path],
+    licence: str | None = None,
+    repo_id: str | None = None,
+    emissions: Emissions | None = None,
+) -> str:
     """Return the Markdown card of a checkpoint; every score in it is read from a results file.
 
     Args:
@@ -49,6 +87,8 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
         results: JSON files of `hf-mner evaluate`, one row each in the card's table.
         licence: licence identifier of the weights; `None` = the package's own for the checkpoint that it carries, else
             the card names none.
+        repo_id: where the model is published; its code then loads it from there.
+        emissions: what is known of the training's energy.
 
     Raises:
         ValueError: if a results file is none, or the model finds no entities.
@@ -62,23 +102,26 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
         )
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     scores = [read_results(Path(path)) for path in results]
-    is_default = checkpoint.name == DEFAULT_CHECKPOINT.name
+    name = repo_id.rpartition("/")[2] if repo_id else checkpoint.name
+    is_default = repo_id is None and name == DEFAULT_CHECKPOINT.name
     facts, published = find_facts(recipe["dataset"]), readers.find_facts(recipe["dataset"])
     data = ModelCardData(
-        model_name=checkpoint.name,
+        model_name=name,
         license=licence or ("apache-2.0" if is_default else None),
         language=published.language if published else None,
         library_name="hf_mner",
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "multimodal", recipe["system"]],
         base_model=recipe["backbone"],
-        eval_results=[eval_result(row) for row in scores],
+        eval_results=[eval_result(row, part) for row in scores for part in score_parts(row)] or None,
+        **emission_metadata(emissions),
     )
     values = {
         "front_matter": data.to_yaml(),
-        "name": checkpoint.name,
+        "name": name,
         "system": SYSTEM_NAMES[recipe["system"]],
-        "model": "" if is_default else f', model="{checkpoint.name}"',
+        "model": "" if is_default else f', model="{repo_id or name}"',
+        "without_import": WITHOUT_IMPORT.format(repo_id=repo_id) if repo_id else "",
         "backbone": recipe["backbone"] + image_encoder_clause(recipe),
         "seed": recipe["seed"],
         "recipe": yaml.safe_dump(recipe, sort_keys=False).rstrip(),
@@ -95,9 +138,9 @@ def render_model_card(checkpoint: str | Path, results: Sequence[str | Path], lic
         "unseen": unseen_clause(scores),
         "citation": (CITATIONS / f"{recipe['system']}.bib").read_text(encoding="utf-8").rstrip(),
         "boxes": grounding_sentence(config),
-        "scores": score_table(scores),
-        "types": type_table(scores) + box_section(scores),
-        "label_files": ", ".join(sorted({f"`{row['label_files_sha256']}`" for row in scores})),
+        "scores": score_section(scores, [results_name(Path(path)) for path in results]),
+        "cost": cost_sentence(training_cost(checkpoint)),
+        "energy": energy_sentence(emissions),
     }
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
 
@@ -256,8 +299,28 @@ def grounding_sentence(config: dict[str, Any]) -> str:
     return "It was not trained to ground: `boxes` is always empty."
 
 
-def eval_result(row: dict[str, Any]) -> EvalResult:
-    """Turn one results file to the Hub's format."""
+def emission_metadata(emissions: Emissions | None) -> dict[str, Any]:
+    """Return what is known of the training's energy as the Hub's metadata."""
+    if emissions is None:
+        return {}
+    return {"co2_eq_emissions": {"emissions": float(emissions.grams), "source": emissions.source}}
+
+
+def energy_sentence(emissions: Emissions | None) -> str:
+    """Say what is known of the training's energy."""
+    if emissions is None:
+        return "Its energy was not measured."
+    return f"It emitted {emissions.grams:g} g of CO2 equivalents ({emissions.source})."
+
+
+def score_parts(row: dict[str, Any]) -> list[str | None]:
+    """Name the parts of a results file that become metrics: all entities, and those of each type with any."""
+    return [None, *(name for name, part in sorted(row["entities"]["per_type"].items()) if part.get("support") != 0)]
+
+
+def eval_result(row: dict[str, Any], entity_type: str | None) -> EvalResult:
+    """Turn the F1 of one results file to the Hub's format; `entity_type` `None` = of all entities."""
+    scores = row["entities"] if entity_type is None else row["entities"]["per_type"][entity_type]
     return EvalResult(
         task_type="token-classification",
         task_name="named entity recognition",
@@ -265,8 +328,8 @@ def eval_result(row: dict[str, Any]) -> EvalResult:
         dataset_name=row["dataset"],
         dataset_split=row["split"],
         metric_type="f1",
-        metric_value=percent(row["entities"]["f1"]),
-        metric_name=f"entity F1, knowledge: {knowledge_names(row)}",
+        metric_value=percent(scores["f1"]),
+        metric_name=f"{entity_type or 'entity'} F1, knowledge: {knowledge_names(row)}",
     )
 
 
@@ -293,6 +356,25 @@ def part_f1(row: dict[str, Any], part: str) -> float | None:
 def cell(fraction: float | None) -> str:
     """Write a fraction as a cell of a table."""
     return "-" if fraction is None else f"{percent(fraction):.2f}"
+
+
+def score_section(scores: Sequence[dict[str, Any]], files: Sequence[str]) -> str:
+    """Return the tables of scores with what they are read from."""
+    if not scores:
+        return "No scores were given with this model."
+    hashes = ", ".join(sorted({f"`{row['label_files_sha256']}`" for row in scores}))
+    return SCORES.format(
+        label_files=hashes,
+        files=", ".join(f"`{file}`" for file in files),
+        scores=score_table(scores),
+        types=type_table(scores) + box_section(scores),
+    )
+
+
+def results_name(path: Path) -> str:
+    """Name a results file as it lies below the folder `results`, elsewhere by its own name."""
+    parts = path.parts
+    return "/".join(parts[parts.index("results") + 1 :]) if "results" in parts[:-1] else path.name
 
 
 def score_table(scores: Sequence[dict[str, Any]]) -> str:

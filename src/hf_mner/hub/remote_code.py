@@ -58,7 +58,7 @@ def add_remote_code(folder: Path) -> None:
     if config:
         model = config["architectures"][0]
         config["auto_map"] = {"AutoConfig": f"{MODULE}.{system.config}"}
-        config["auto_map"] |= {auto_class: f"{MODULE}.{model}" for auto_class in AUTO_MODELS}
+        config["auto_map"] |= dict.fromkeys(AUTO_MODELS, f"{MODULE}.{model}")
         write_json(folder / "config.json", {**config, "custom_pipelines": TASK_ENTRY})
     if processor:
         auto_map = {"AutoProcessor": f"{MODULE}.{system.processor}"}

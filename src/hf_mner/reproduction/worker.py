@@ -22,7 +22,7 @@ from hf_mner.evaluation import find_entities, grounded_of, score_found, spans_of
 from hf_mner.knowledge.registry import open_sources
 from hf_mner.knowledge.store import KnowledgeStore
 from hf_mner.metrics import count_grounded_entities, count_spans, select_seen, surface_forms
-from hf_mner.training.fitting import PARAMETERS, is_finished, training_device, write_whole
+from hf_mner.training.fitting import PARAMETERS, device_name, is_finished, training_device, write_whole
 from hf_mner.training.recipe_parsing import parse_recipe
 from hf_mner.training.recipes import RECIPES, RecognitionRecipe, ScannerRecipe
 from hf_mner.training.run import examples_of, open_training
@@ -158,13 +158,6 @@ def text_counts(
 def untyped(spans: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     """Return spans without their types."""
     return [(start, end, "") for start, end, _ in spans]
-
-
-def device_name() -> str:
-    """Name what the run was scored on."""
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else training_device().type
 
 
 def drop_weights(folder: Path) -> None:

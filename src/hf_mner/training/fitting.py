@@ -18,6 +18,7 @@ from transformers.trainer_utils import EvalPrediction
 
 from hf_mner.data.labels import decode_bio
 from hf_mner.data.schema import MnerExample
+from hf_mner.hub.training_cost import COST
 from hf_mner.knowledge.base import KnowledgeSource
 from hf_mner.metrics import score_spans
 from hf_mner.models.base.adapters import add_lora, merge_lora, save_adapter
@@ -159,10 +160,11 @@ def fit_model(
             *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
         ],
     )
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trained = trainer.train(resume_from_checkpoint=checkpoint)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if options.is_sharded else None
     if trainer.is_world_process_zero():
         write_whole(folder / "log.json", json.dumps(trainer.state.log_history, indent=1))
+        write_cost(folder, trained.metrics["train_runtime"], checkpoint is not None)
         if settings.lora:
             save_adapter(model, folder / "lora")
             processor.save_pretrained(folder / "lora")
@@ -174,6 +176,13 @@ def fit_model(
     if options.is_sharded:  # this process holds a part of the weights
         return load_finished(type(model), folder)
     return model.eval()
+
+
+def write_cost(folder: Path, seconds: float, is_resumed: bool) -> None:
+    """Write how long a training took in its last process, and on how many processes and what devices."""
+    cost: dict[str, Any] = {"seconds": round(seconds, 1), "is_resumed": is_resumed}
+    cost |= {"device": device_name(), "processes": num_processes()}
+    write_whole(folder / COST, json.dumps(cost) + "\n")
 
 
 def write_parameter_count(folder: Path, model: PreTrainedModel, total: int) -> None:
@@ -304,6 +313,11 @@ def load_finished(model_class: type[PreTrainedModel], folder: Path) -> Any:
 def training_device() -> torch.device:
     """Return the accelerator, or the CPU where there is none."""
     return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
+def device_name() -> str:
+    """Name what this process trains and scores on."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else training_device().type
 
 
 def write_whole(path: Path, text: str) -> None:

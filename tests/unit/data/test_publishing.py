@@ -10,6 +10,7 @@ from datasets import load_dataset
 
 from hf_mner.data import DATASET_NAMES, count_dataset, load_mner_dataset, write_parquet_dataset
 from hf_mner.data.build_program import run_build_program
+from hf_mner.data.publishing import DEFAULT, render_dataset_card, write_parquet_configurations
 from hf_mner.data.readers import GENERATED, PHRASE_SETS
 
 SCRIPTS = Path(__file__).parents[3] / "datasets_scripts"
@@ -37,6 +38,17 @@ def test_parquet_round_trip_needs_no_image_files(own_folder, tmp_path):
     assert {**row, "image": None} == {**first, "image": None}
     stored = b"".join(path.read_bytes() for path in output.rglob("*") if path.is_file())
     assert str(tmp_path).encode() not in stored
+
+
+def test_configurations_lie_side_by_side_and_the_first_is_the_default(own_folder, tmp_path):
+    dataset = load_mner_dataset("folder", own_folder)
+    parts = {"whole": dataset, "tests": {"test": dataset["test"]}}
+    output = write_parquet_configurations(parts, tmp_path / "out", "folder")
+    for name, splits in ((None, {"train", "test"}), ("whole", {"train", "test"}), ("tests", {"test"})):
+        assert set(load_dataset(str(output), name, cache_dir=str(tmp_path / "cache"))) == splits
+    body = (output / "README.md").read_text(encoding="utf-8")
+    assert "## Counts of `tests`" in body
+    assert "## Types of `whole`" in body
 
 
 def test_card_says_what_is_inside(own_folder, tmp_path):
@@ -81,14 +93,13 @@ def test_published_images_are_embedded(published_dir, tmp_path):
 
 
 def test_card_of_a_published_set_names_licence_and_mapping(load_published, tmp_path):
-    from hf_mner.data.publishing import render_dataset_card
-
-    card = render_dataset_card(load_published("twitter2015"), "twitter2015")
+    card = render_dataset_card({DEFAULT: load_published("twitter2015")}, "twitter2015")
     assert "Twitter's terms" in card
     assert "published as `OTHER` and called `MISC`" in card
     assert "| entities | 6,352 | 1,594 | 5,207 |" in card
-    assert "as published" in render_dataset_card(load_published("twitter2015", unify_types=False), "twitter2015")
-    assert "license: cc-by-4.0" in render_dataset_card(load_published("wnut17"), "wnut17")
+    published = load_published("twitter2015", unify_types=False)
+    assert "as published" in render_dataset_card({DEFAULT: published}, "twitter2015")
+    assert "license: cc-by-4.0" in render_dataset_card({DEFAULT: load_published("wnut17")}, "wnut17")
 
 
 @pytest.mark.parametrize(
@@ -100,8 +111,6 @@ def test_card_of_a_published_set_names_licence_and_mapping(load_published, tmp_p
     ],
 )
 def test_card_of_a_set_without_published_tags(own_folder, name, words):
-    from hf_mner.data.publishing import render_dataset_card
-
-    card = render_dataset_card(load_mner_dataset("folder", own_folder), name)
+    card = render_dataset_card({DEFAULT: load_mner_dataset("folder", own_folder)}, name)
     assert "A user's own folder" not in card
     assert all(word in card for word in [*words, "language:\n- en"])

@@ -159,8 +159,8 @@ class MnerPreTrainedModel(PublishesRemoteCode, PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint, see `PreTrainedModel.from_pretrained`; only safetensors files are read.
 
-        A checkpoint of `hf-mner compact` (`model.int8.safetensors`) becomes a usual model in floating point, and so does
-        a folder of LoRA adapters (`model.adapter.safetensors`), merged into the encoder that they were trained for.
+        A checkpoint of `hf-mner compact` (`model.int8.safetensors`) becomes a usual model in floating point, and so
+        does a folder of LoRA adapters (`model.adapter.safetensors`), merged into the encoder they were trained for.
 
         Raises:
             ValueError: for `use_safetensors=False`.

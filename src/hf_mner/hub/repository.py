@@ -1,0 +1,123 @@
+"""The folder that a published model is: weights, configuration, processor, recipe, knowledge, results and card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import yaml
+
+from .model_card import Emissions, knowledge_parts, render_model_card
+from .remote_code import add_remote_code, read_json, write_json
+from .training_cost import COST, training_cost
+
+PUBLISHED = (
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "recipe.yaml",
+)
+NEEDED = ("config.json", "processor_config.json", "recipe.yaml")
+
+
+def write_model_repository(
+    checkpoint: str | Path,
+    output: str | Path,
+    repo_id: str,
+    results: Sequence[str | Path] = (),
+    licence: str | None = None,
+    emissions: Emissions | None = None,
+) -> Path:
+    """Write everything that is uploaded for a model into a folder; paths of this machine are shortened to names.
+
+    Args:
+        checkpoint: folder of a finished `hf-mner train` or `hf-mner compact`.
+        output: new or empty folder.
+        repo_id: where it will be published, such as `me/my-model`; the card's code uses it.
+        results: JSON files of `hf-mner evaluate`; the card's scores are read from them.
+        licence: licence identifier of the weights.
+        emissions: what is known of the training's energy.
+
+    Returns:
+        The output folder.
+
+    Raises:
+        FileNotFoundError: if the checkpoint lacks a file that is needed, naming it.
+        FileExistsError: if the output folder is not empty.
+        ValueError: if the model is of no system, or a results file is none.
+    """
+    checkpoint, output = Path(checkpoint), Path(output)
+    check_checkpoint(checkpoint)
+    if output.is_dir() and any(output.iterdir()):
+        raise FileExistsError(f"{output} is not empty; choose a new folder, so that nothing else is published.")
+    output.mkdir(parents=True, exist_ok=True)
+    for pattern in PUBLISHED:
+        for file in checkpoint.glob(pattern):
+            shutil.copyfile(file, output / file.name)  # not the rights: what is published can be read by all
+    recipe = without_local_paths(yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8")))
+    (output / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_json(output / "config.json", without_local_paths(read_json(checkpoint / "config.json")))
+    write_json(output / "knowledge.json", knowledge_list(recipe))
+    if cost := training_cost(checkpoint):
+        write_json(output / COST, cost)
+    copies = [copy_results(Path(path), output / "results", repo_id) for path in results]
+    add_remote_code(output)
+    card = render_model_card(output, copies, licence, repo_id=repo_id, emissions=emissions)
+    (output / "README.md").write_text(card, encoding="utf-8")
+    return output
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Refuse a folder that is no finished checkpoint with its recipe."""
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if not any(folder.glob("*.safetensors")):
+        missing.append("*.safetensors")
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} lacks {', '.join(missing)}; give the folder of a finished `hf-mner train` or `hf-mner compact`."
+        )
+
+
+def copy_results(file: Path, folder: Path, repo_id: str) -> Path:
+    """Copy a results file; the model in it is the published one.
+
+    Raises:
+        FileExistsError: if two files have the same name.
+    """
+    copy = folder / file.name
+    if copy.exists():
+        raise FileExistsError(f"`--results {file}`: another results file is called {file.name}; rename one of them.")
+    folder.mkdir(exist_ok=True)
+    values = json.loads(file.read_text(encoding="utf-8"))
+    write_json(copy, without_local_paths({**values, "model": repo_id} if isinstance(values, dict) else values))
+    return copy
+
+
+def knowledge_list(recipe: dict[str, Any]) -> dict[str, Any]:
+    """List the knowledge that a model reads, and the files and sources that its training's knowledge came from."""
+    return {
+        "reads": knowledge_parts(recipe),
+        "trained_with": {"files": recipe.get("knowledge", []), "sources": recipe.get("sources", [])},
+    }
+
+
+def without_local_paths(value: Any) -> Any:
+    """Return nested values in which a path from the root of a file system is only its last part."""
+    if isinstance(value, dict):
+        return {name: without_local_paths(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without_local_paths(item) for item in value]
+    if isinstance(value, str) and (value.startswith(("/", "~")) or PureWindowsPath(value).drive):
+        return PureWindowsPath(value).name or value
+    return value

@@ -1,0 +1,366 @@
+"""Models and data sets through a stand-in Hub, read back by other processes: the same entities, the same rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from huggingface_hub import constants
+from stand_in_hub import TOKEN, StandInHub, stand_in_hub
+from tiny import (
+    tiny_examples,
+    tiny_ham_learning,
+    tiny_ham_learning_processor,
+    tiny_image,
+    tiny_mmavk,
+    tiny_mmavk_processor,
+    tiny_mner_qg,
+    tiny_mner_qg_processor,
+    tiny_processor,
+    tiny_scanner,
+)
+from typer.testing import CliRunner
+
+import hf_mner
+from hf_mner.cli import main
+from hf_mner.data import load_mner_dataset
+from hf_mner.hub.compact import write_compact_checkpoint
+from hf_mner.hub.repository import write_model_repository
+from hf_mner.hub.training_cost import training_cost
+
+SYSTEMS = ("scanner", "mmavk", "mner_qg", "ham_learning")
+WRONG_TOKEN = "hf_aSecretThatNobodyMayRead"
+READ = """
+import json, sys
+posts = json.loads(sys.argv[2])
+for post in posts:
+    post["image"] = (post["image"] or None) and __import__("PIL.Image").Image.new("RGB", (8, 8), (10, 200, 30))
+print(json.dumps(pipe(posts)))
+"""
+NOT_IMPORTED = """
+from transformers import pipeline
+pipe = pipeline("multimodal-ner", model=__import__("sys").argv[1], trust_remote_code=True)
+"""
+IMPORTED = """
+import hf_mner, sys, transformers
+pipe = transformers.pipeline("multimodal-ner", model=sys.argv[1])
+assert not [name for name in sys.modules if "stub" in name and "mner" in name]
+"""
+NOT_INSTALLED = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, *args):
+        if name.partition(".")[0] == "hf_mner":
+            raise ModuleNotFoundError("No module named 'hf_mner'", name="hf_mner")
+
+sys.meta_path.insert(0, Hidden())
+"""
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with stand_in_hub() as server:
+        yield server
+        assert server.unknown == [], server.unknown
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
+def run(request, tmp_path_factory) -> Path:
+    """A trained run of each system, as `hf-mner train` leaves it."""
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    model, processor = {
+        "scanner": lambda: (
+            tiny_scanner("ScannerForMultimodalNer", grounding_weight=1.0),
+            tiny_processor("bert", grounding_threshold=0.5),
+        ),
+        "mmavk": lambda: (tiny_mmavk(), tiny_mmavk_processor()),
+        "mner_qg": lambda: (tiny_mner_qg(), tiny_mner_qg_processor()),
+        "ham_learning": lambda: (tiny_ham_learning(), tiny_ham_learning_processor()),
+    }[request.param]()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    recipe = {"system": request.param, "dataset": "twitter2017", "backbone": str(folder / "encoder"), "seed": 3}
+    recipe |= {"fusion": "word_level"} if request.param == "mmavk" else {}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    stage = folder / "detection" if request.param == "scanner" else folder
+    stage.mkdir(exist_ok=True)
+    cost = {"seconds": 90.0, "is_resumed": False, "device": "cpu", "processes": 1}
+    (stage / "cost.json").write_text(json.dumps(cost))
+    (folder / "log.json").write_text("[]")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    score = {"precision": 0.8023, "recall": 0.8223, "f1": 0.8123, "support": 7}
+    values = {"model": str(tmp_path_factory.getbasetemp()), "dataset": "twitter2017", "split": "test"}
+    values |= {"knowledge": [], "label_files_sha256": "abc", "entities": {**score, "per_type": {"PER": score}}}
+    file = tmp_path_factory.mktemp("results") / "scores.json"
+    file.write_text(json.dumps(values))
+    return file
+
+
+def posts() -> list[dict]:
+    """Texts with and without image and knowledge, as JSON."""
+    return [
+        {"text": " ".join(one["tokens"]), "image": bool(one.get("image_size")), "knowledge": one["knowledge"]}
+        for one in tiny_examples()
+    ]
+
+
+def expected(folder: Path) -> list:
+    """Return the entities that the model gives before it is published."""
+    inputs = [{**post, "image": tiny_image() if post["image"] else None} for post in posts()]
+    return hf_mner.pipeline(model=str(folder))(inputs)
+
+
+def execute(code: str, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
+
+
+def command(*arguments: str) -> SimpleNamespace:
+    """Run `hf-mner` in this process."""
+    outcome = CliRunner().invoke(main.app, list(arguments))
+    return SimpleNamespace(returncode=outcome.exit_code, stdout=outcome.stdout, error=outcome.exception)
+
+
+@contextmanager
+def logged_in(hub: StandInHub, token: str | None = TOKEN) -> Iterator[None]:
+    """Let this process take the stand-in for the Hub."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "ENDPOINT", hub.url)
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        patch.setenv("HF_TOKEN", token) if token else patch.delenv("HF_TOKEN", raising=False)
+        yield
+
+
+def push(hub: StandInHub, *arguments: str, token: str | None = TOKEN) -> SimpleNamespace:
+    with logged_in(hub, token):
+        return command("push", *arguments)
+
+
+@pytest.fixture(scope="module")
+def pushed(hub, run, results) -> str:
+    """Push the run of a system; the name of its repository."""
+    name = f"me/{run.parent.name}"
+    done = push(hub, str(run), name, "--results", str(results), "--license", "mit")
+    assert done.returncode == 0, done.error
+    assert done.stdout.strip().splitlines()[-1].startswith(f"{hub.url}/{name}/commit/")
+    assert TOKEN not in done.stdout
+    return name
+
+
+def test_what_is_pushed_gives_the_same_entities_elsewhere(hub, run, pushed, tmp_path):
+    before = json.dumps(expected(run))
+    for code in (NOT_IMPORTED, IMPORTED):
+        read = execute(code + READ, hub.environment(tmp_path), pushed, json.dumps(posts()))
+        assert read.returncode == 0, read.stderr
+        assert json.loads(read.stdout) == json.loads(before)
+
+
+def test_a_repository_says_what_it_holds_and_no_path_of_this_machine(hub, run, pushed):
+    name, files = pushed, hub.files(pushed)
+    assert {"README.md", "config.json", "hf_mner_stub.py", "knowledge.json", "model.safetensors"} <= files.keys()
+    assert {"processor_config.json", "recipe.yaml", "results/scores.json", "tokenizer.json"} <= files.keys()
+    assert "log.json" not in files
+    assert not [path for path, content in files.items() if str(run.parent).encode() in content]
+    assert json.loads(files["results/scores.json"])["model"] == name
+    assert json.loads(files["cost.json"])["seconds"] == 90.0
+    _, front, body = files["README.md"].decode().split("---\n", 2)
+    card = yaml.safe_load(front)
+    assert card["pipeline_tag"] == "token-classification"
+    assert card["library_name"] == "hf_mner"
+    metrics = card["model-index"][0]["results"][0]["metrics"]
+    assert [(metric["name"].split(",")[0], metric["value"]) for metric in metrics] == [
+        ("entity F1", 81.23),
+        ("PER F1", 81.23),
+    ]
+    assert f'pipeline("multimodal-ner", model="{name}")' in body
+    assert f'pipeline("multimodal-ner", model="{name}", trust_remote_code=True)' in body
+    assert "That took 1.5 minutes on cpu." in body
+
+
+@pytest.mark.parametrize("auto_class", ["AutoConfig", "AutoModel", "AutoModelForTokenClassification", "AutoProcessor"])
+def test_each_auto_class_opens_a_repository_first(hub, auto_class, tmp_path, scanner_folder, results):
+    name = "me/auto"
+    (tmp_path / "run").mkdir()
+    copy_run(scanner_folder, tmp_path / "run")
+    if ("model", name) not in hub.repositories:
+        assert push(hub, str(tmp_path / "run"), name, "--results", str(results)).returncode == 0
+    code = f"""
+from transformers import {auto_class}
+opened = {auto_class}.from_pretrained("{name}", trust_remote_code=True)
+opened.save_pretrained("{tmp_path}/copy")
+print(type(opened).__module__)
+"""
+    read = execute(code, hub.environment(tmp_path))
+    assert read.stdout.startswith("hf_mner.models.scanner"), read.stderr
+    saved = "".join(file.read_text() for file in (tmp_path / "copy").glob("*.json"))
+    assert "auto_map" not in saved
+    assert "custom_pipelines" not in saved
+    assert not list((tmp_path / "copy").glob("*.py"))
+
+
+def copy_run(model: Path, run: Path) -> None:
+    for file in model.iterdir():
+        (run / file.name).write_bytes(file.read_bytes())
+    recipe = {"system": "scanner", "dataset": "twitter2017", "backbone": "tiny", "seed": 3}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+
+
+def test_without_the_package_the_error_says_what_to_install(hub, scanner_folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    copy_run(scanner_folder, tmp_path / "run")
+    assert push(hub, str(tmp_path / "run"), "me/alone").returncode == 0
+    for opener in ("AutoModel", "AutoProcessor"):
+        code = f"from transformers import {opener}; {opener}.from_pretrained('me/alone', trust_remote_code=True)"
+        read = execute(NOT_INSTALLED + code, hub.environment(tmp_path))
+        assert read.returncode == 1
+        assert "This model needs the package hf-mner, which is not installed: pip install hf-mner" in read.stderr
+
+
+def test_compact_weights_are_read_from_the_hub(hub, scanner_folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    copy_run(scanner_folder, tmp_path / "run")
+    compact = write_compact_checkpoint(tmp_path / "run", tmp_path / "compact")
+    assert push(hub, str(compact), "me/compact").returncode == 0
+    assert "model.safetensors" not in hub.files("me/compact")
+    read = execute(IMPORTED + READ, hub.environment(tmp_path / "other"), "me/compact", json.dumps(posts()))
+    assert read.returncode == 0, read.stderr
+    assert json.loads(read.stdout) == json.loads(json.dumps(expected(compact)))
+
+
+def test_push_to_hub_of_a_pipeline_is_enough_to_load_it(hub, scanner_folder, tmp_path):
+    code = f"import hf_mner; hf_mner.pipeline(model='{scanner_folder}').push_to_hub('me/pushed')"
+    done = execute(code, hub.environment(tmp_path))
+    assert done.returncode == 0, done.stderr
+    read = execute(NOT_IMPORTED + READ, hub.environment(tmp_path), "me/pushed", json.dumps(posts()))
+    assert read.returncode == 0, read.stderr
+    assert json.loads(read.stdout) == json.loads(json.dumps(expected(scanner_folder)))
+
+
+def test_a_private_repository_is_for_those_who_are_let_in(hub, scanner_folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    copy_run(scanner_folder, tmp_path / "run")
+    assert push(hub, str(tmp_path / "run"), "me/secret", "--private").returncode == 0
+    for number, token in enumerate((None, WRONG_TOKEN)):
+        home = tmp_path / f"stranger-{number}"
+        read = execute(IMPORTED + READ, hub.environment(home, token), "me/secret", json.dumps(posts()))
+        assert read.returncode != 0
+        assert "me/secret" in read.stderr
+        assert WRONG_TOKEN not in read.stdout + read.stderr + written_below(home)
+    read = execute(IMPORTED + READ, hub.environment(tmp_path / "owner"), "me/secret", json.dumps(posts()))
+    assert read.returncode == 0, read.stderr
+
+
+@pytest.mark.parametrize(("token", "said"), [(None, "log in"), (WRONG_TOKEN, "Invalid credentials")])
+def test_who_may_not_write_is_told_what_to_do(hub, scanner_folder, tmp_path, token, said):
+    (tmp_path / "run").mkdir()
+    copy_run(scanner_folder, tmp_path / "run")
+    code = "from hf_mner.cli.main import run; run()"
+    env = hub.environment(tmp_path / "home", token) | {"HF_DEBUG": "1"}  # the most that the libraries ever log
+    done = execute(code, env, "push", str(tmp_path / "run"), "me/refused")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("hf-mner: Cannot write to 'me/refused'")
+    assert said in done.stderr
+    assert "`hf auth login`, or set HF_TOKEN" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert WRONG_TOKEN not in done.stdout + done.stderr + written_below(tmp_path / "home")
+    assert ("model", "me/refused") not in hub.repositories
+
+
+def written_below(folder: Path) -> str:
+    """Return all that a process wrote into its folder of caches."""
+    return "".join(file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file())
+
+
+def test_pushing_again_leaves_nothing_of_the_first_push(hub, scanner_folder, results, tmp_path):
+    (tmp_path / "run").mkdir()
+    copy_run(scanner_folder, tmp_path / "run")
+    assert push(hub, str(tmp_path / "run"), "me/twice", "--results", str(results)).returncode == 0
+    assert push(hub, str(tmp_path / "run"), "me/twice").returncode == 0
+    assert "results/scores.json" not in hub.files("me/twice")
+    assert "No scores were given with this model." in hub.files("me/twice")["README.md"].decode()
+
+
+def test_what_would_be_published_can_be_looked_at(scanner_folder, results, tmp_path):
+    (tmp_path / "run").mkdir()
+    copy_run(scanner_folder, tmp_path / "run")
+    arguments = ["push", str(tmp_path / "run"), "me/dry", "--results", str(results), "--output", str(tmp_path / "out")]
+    done = command(*arguments, "--co2", "3.5", "--co2-source", "a meter")
+    assert done.returncode == 0, done.error
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "It emitted 3.5 g of CO2 equivalents (a meter)." in card
+    assert yaml.safe_load(card.split("---\n")[1])["co2_eq_emissions"] == {"emissions": 3.5, "source": "a meter"}
+    assert "is not empty; choose a new folder" in str(command(*arguments).error)
+    assert "Give `--co2` and `--co2-source` together" in str(command(*arguments, "--co2", "3").error)
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(scanner_folder, results, tmp_path):
+    with pytest.raises(FileNotFoundError, match="lacks recipe.yaml; give the folder of a finished `hf-mner train`"):
+        write_model_repository(scanner_folder, tmp_path / "out", "me/x")
+    (tmp_path / "run").mkdir()
+    copy_run(scanner_folder, tmp_path / "run")
+    with pytest.raises(FileExistsError, match="another results file is called scores.json; rename one"):
+        write_model_repository(tmp_path / "run", tmp_path / "out", "me/x", [results, results])
+    config = tmp_path / "run" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "bert"}))
+    with pytest.raises(ValueError, match="`model_type` 'bert'; expected one of scanner"):
+        write_model_repository(tmp_path / "run", tmp_path / "second", "me/x")
+
+
+def test_a_name_that_is_none_is_refused_before_anything_is_written(scanner_folder):
+    done = command("push", str(scanner_folder), "no/such/name")
+    assert isinstance(done.error, ValueError)
+    assert "no/such/name" in str(done.error)
+
+
+def test_the_time_of_stages_is_added_up(tmp_path):
+    for stage, is_resumed in (("detection", False), ("recognition", True), ("recognition/checkpoints/c-1", True)):
+        (tmp_path / stage).mkdir(parents=True)
+        cost = {"seconds": 60.0, "is_resumed": is_resumed, "device": "cpu", "processes": 2}
+        (tmp_path / stage / "cost.json").write_text(json.dumps(cost))
+    assert training_cost(tmp_path) == {"seconds": 120.0, "is_resumed": True, "device": "cpu", "processes": 2}
+
+
+READ_ROWS = """
+import json, sys
+from datasets import load_dataset
+for name in sys.argv[2:] or [None]:
+    rows = load_dataset(sys.argv[1], name)["train"]
+    first = rows[0]
+    picture = first["image"] and [first["image"].size, list(first["image"].getpixel((3, 3)))]
+    print(json.dumps([len(rows), first["tokens"], first["entities"], picture]))
+"""
+
+
+def test_a_data_set_comes_back_with_its_images(hub, tmp_path):
+    (tmp_path / "posts" / "images").mkdir(parents=True)
+    (tmp_path / "posts" / "train.txt").write_text("IMGID:1\nParis\tB-LOC\nshines\tO\n\nIMGID:2\nhi\tO\n")
+    tiny_image().save(tmp_path / "posts" / "images" / "1.png")
+    with logged_in(hub):
+        done = command("data", "push", "folder", "me/posts", "--data-dir", str(tmp_path / "posts"), "--private")
+    assert done.returncode == 0, done.error
+    files = hub.files("me/posts", "dataset")
+    assert set(files) == {"README.md", "data/train-00000-of-00001.parquet"}
+    assert not [path for path, content in files.items() if str(tmp_path).encode() in content]
+    read = execute(READ_ROWS, hub.environment(tmp_path), "me/posts")
+    assert read.returncode == 0, read.stderr
+    rows = load_mner_dataset("folder", tmp_path / "posts")["train"]
+    assert json.loads(read.stdout) == [
+        len(rows),
+        rows[0]["tokens"],
+        rows[0]["entities"],
+        [list(rows[0]["image"].size), list(rows[0]["image"].getpixel((3, 3)))],
+    ]
+    assert execute(READ_ROWS, hub.environment(tmp_path / "b", None), "me/posts").returncode != 0
