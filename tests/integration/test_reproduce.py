@@ -102,9 +102,39 @@ def test_lost_scores_are_made_again(place, table, plan, summary):
     file = place / "runs" / cell.run / "scores-folder-test.json"
     before = json.loads(file.read_text())
     file.unlink()
-    assert summarise_table("ours", table, "mini", plan, place / "runs")["unfinished"] == ["plain, folder"]
+    assert summarise_table("ours", table, "mini", plan, place / "runs")["unfinished"] == ["plain, folder, seed 42"]
     run_plan(plan, place / "runs", place / "data", keeps_weights=False, tell=lambda _: None)
     assert json.loads(file.read_text())["counts"] == before["counts"], "trained anew with the same seed"
+
+
+def test_a_part_run_again_loses_nothing_of_the_whole(place, summary, monkeypatch, tmp_path):
+    monkeypatch.setattr(tables, "FOLDER", place / "tables")
+    options = ["--recipes", str(place / "recipes"), "--data-dir", str(place / "data"), "--drop-weights"]
+    options += ["--output", str(place / "runs"), "--results", str(tmp_path)]
+    kept = [("plain", [42, 43]), ("longer", [42, 43])]
+    for chosen in (["--seeds", "2"], ["--seeds", "1", "--row", "plain"]):
+        result = CliRunner().invoke(app, ["reproduce", "ours", *options, *chosen])
+        assert result.exit_code == 0, result.output
+        written = json.loads((tmp_path / "ours-mini.json").read_text())
+        assert [(row["row"], row["seeds"]) for row in written["rows"]] == kept
+        assert written["unfinished"] == []
+        assert len(written["claims"]) == 1
+
+
+def test_what_is_finished_is_reported_even_if_a_run_fails(place, summary, monkeypatch, tmp_path):
+    monkeypatch.setattr(tables, "FOLDER", place / "tables")
+
+    def fail(job):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(runner, "execute", fail)
+    options = ["--recipes", str(place / "recipes"), "--data-dir", str(place / "data"), "--seeds", "3"]
+    options += ["--output", str(place / "runs"), "--results", str(tmp_path)]
+    result = CliRunner().invoke(app, ["reproduce", "ours", *options])
+    assert "the disk is full" in str(result.exception)
+    written = json.loads((tmp_path / "ours-mini.json").read_text())
+    assert [row["seeds"] for row in written["rows"]] == [[42, 43], [42, 43]]
+    assert written["unfinished"] == ["plain, folder, seed 44", "longer, folder, seed 44"]
 
 
 def test_several_jobs_give_the_same_scores(place, table, summary, tmp_path):

@@ -50,8 +50,8 @@ def reproduce(
     from transformers.utils import logging as transformers_logging
 
     from hf_mner.reproduction.plan import Plan, plan_table
-    from hf_mner.reproduction.runner import RunsFailed, run_plan
-    from hf_mner.reproduction.summary import summarise_table
+    from hf_mner.reproduction.runner import run_plan
+    from hf_mner.reproduction.summary import earlier_seeds, summarise_table
 
     parsed = {name: load_table(name) for name in tables}
     if not recipes.is_dir():
@@ -77,16 +77,13 @@ def reproduce(
     logging.getLogger("hf_mner").setLevel(logging.INFO)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    failure = None
     try:
         run_plan(whole, output, data_dir, store, jobs, keeps_weights, typer.echo)
-    except RunsFailed as error:  # what is finished is reported all the same
-        failure = error
-    for name, table in parsed.items():
-        summary = summarise_table(name, table, scale, plans[name], output, changes)
-        report(summary, (results or output) / f"{name}-{scale}.json")
-    if failure is not None:
-        raise failure
+    finally:  # what is finished is reported all the same, and so are rows and seeds of earlier commands
+        for name, table in parsed.items():
+            file = (results or output) / f"{name}-{scale}.json"
+            every = plan_table(table, scale, max(seeds, earlier_seeds(file, changes)), recipes, data_dir, changes)
+            report(summarise_table(name, table, scale, every, output, changes, plans[name]), file)
 
 
 def chosen_rows(table: Any, names: list[str] | None) -> list[str] | None:

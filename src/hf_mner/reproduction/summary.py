@@ -26,6 +26,7 @@ def summarise_table(
     plan: Plan,
     output: Path,
     settings: Mapping[str, Any] | None = None,
+    chosen: Plan | None = None,
 ) -> dict[str, Any]:
     """Collect the scores of a plan's finished runs.
 
@@ -36,18 +37,23 @@ def summarise_table(
         plan: see `plan_table`.
         output: the folder of the runs.
         settings: values of all recipes that were replaced.
+        chosen: the part of the plan that should be finished by now; `None` = all of it. What else is finished is
+            reported as well.
 
     Returns:
         `rows`: for each row and data set the seeds, and for each column the seeds' `values`, `mean` and `deviation`
         (of the sample, `None` for one seed), as fractions, and what the `paper` prints, times 100; `comparisons` with
         the baseline and `claims`, each with the difference of F1 (fractions), its 95 % interval over texts and the
-        p-value of a paired randomization test over texts, all seeds together; `missing`: what could not be run.
+        p-value of a paired randomization test over texts, all seeds together that both rows have; `missing`: what
+        could not be run.
     """
-    groups = {key: list(cells) for key, cells in groupby(plan.cells, key=lambda cell: (cell.row, cell.dataset))}
-    scored = {key: scores for key, cells in groups.items() if (scores := read_scores(cells, output))}
-    rows = [summarise_row(table, groups[key], scores) for key, scores in scored.items()]
-    counts = {key: [run["counts"].get(table.measure) for run in scores] for key, scores in scored.items()}
-    datasets = [*dict.fromkeys(dataset for _, dataset in scored)]
+    scored = {cell: scores for cell in plan.cells if (scores := read_scores(cell, output))}
+    groups = {key: list(cells) for key, cells in groupby(scored, key=lambda cell: (cell.row, cell.dataset))}
+    rows = [summarise_row(table, cells, [scored[cell] for cell in cells]) for cells in groups.values()]
+    counts = {
+        key: {cell.seed: scored[cell]["counts"].get(table.measure) for cell in cells} for key, cells in groups.items()
+    }
+    datasets = [*dict.fromkeys(dataset for _, dataset in groups)]
     return {
         "table": name,
         "title": table.title,
@@ -57,7 +63,7 @@ def summarise_table(
         "settings": dict(settings or {}),
         "measure": table.measure,
         "columns": list(table.columns),
-        "devices": sorted({run["device"] for scores in scored.values() for run in scores}),
+        "devices": sorted({scores["device"] for scores in scored.values()}),
         "rows": rows,
         "comparisons": [
             {"dataset": dataset, "row": row.name, "with": table.baseline, **compared}
@@ -73,16 +79,24 @@ def summarise_table(
             if (compared := compare(counts.get((claim.better, dataset)), counts.get((claim.worse, dataset))))
         ],
         "missing": [vars(missing) | {"reasons": list(missing.reasons)} for missing in plan.missing],
-        "unfinished": [f"{row}, {dataset}" for row, dataset in groups if (row, dataset) not in scored],
+        "unfinished": [
+            f"{cell.row}, {cell.dataset}, seed {cell.seed}" for cell in (chosen or plan).cells if cell not in scored
+        ],
     }
 
 
-def read_scores(cells: Sequence[Cell], output: Path) -> list[dict[str, Any]] | None:
-    """Return the scores of each seed of one row and data set, None while a run is not finished."""
-    files = [scores_file(output / cell.run, cell.evaluate_on, cell.split) for cell in cells]
-    if not all(file.is_file() for file in files):
-        return None
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+def earlier_seeds(file: Path, settings: Mapping[str, Any]) -> int:
+    """Return how many seeds a results file has, 0 where there is none or its settings are others."""
+    if not file.is_file():
+        return 0
+    summary = json.loads(file.read_text(encoding="utf-8"))
+    return max((len(row["seeds"]) for row in summary["rows"]), default=0) if summary["settings"] == settings else 0
+
+
+def read_scores(cell: Cell, output: Path) -> dict[str, Any] | None:
+    """Return the scores of one seed of one row and data set, None while its run is not finished."""
+    file = scores_file(output / cell.run, cell.evaluate_on, cell.split)
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def summarise_row(table: PaperTable, cells: Sequence[Cell], scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -119,12 +133,14 @@ def find_score(scores: Mapping[str, Any], place: str) -> float | None:
     return value
 
 
-def compare(ours: Sequence[Any] | None, theirs: Sequence[Any] | None) -> dict[str, Any] | None:
-    """Test the F1 of two rows, given the counts of each seed's texts; None where one has none."""
-    if not ours or not theirs or None in [*ours, *theirs] or len(ours) != len(theirs):
+def compare(ours: Mapping[int, Any] | None, theirs: Mapping[int, Any] | None) -> dict[str, Any] | None:
+    """Test the F1 of two rows, given the counts of each seed's texts; None where they share no seed with counts."""
+    seeds = [seed for seed in ours or () if theirs and seed in theirs]
+    first, second = ([row[seed] for seed in seeds] for row in (ours or {}, theirs or {}))
+    if not seeds or None in [*first, *second]:
         return None
-    difference = randomization_test(ours, theirs)
-    interval = paired_bootstrap_interval(ours, theirs)
+    difference = randomization_test(first, second)
+    interval = paired_bootstrap_interval(first, second)
     return {"difference": difference.difference, "interval": list(interval), "p_value": difference.p_value}
 
 
