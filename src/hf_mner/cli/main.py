@@ -14,7 +14,7 @@ from .inspect import app as inspect_app
 from .interchange import export_posts, import_posts
 from .knowledge import app as knowledge_app
 from .predict import predict
-from .publish import card, compact
+from .publish import card, compact, push
 from .report import report
 from .reproduce import reproduce
 from .sweep import sweep
@@ -35,6 +35,7 @@ app.command()(report)
 app.command()(demo)
 app.command()(compact)
 app.command()(card)
+app.command()(push)
 app.command("export")(export_posts)
 app.command("import")(import_posts)
 app.add_typer(data_app, name="data")
