@@ -26,6 +26,8 @@ PUBLIC = {
     "load_recipe": "hf_mner.training.recipes",
     "open_sources": "hf_mner.knowledge.registry",
     "pipeline": "hf_mner.pipelines",
+    "push_dataset": "hf_mner.hub.push",
+    "push_model": "hf_mner.hub.push",
     "recognize_entities": "hf_mner.models.base.recognition",
     "render": "hf_mner.rendering.rendered_posts",
     "train_from_recipe": "hf_mner.training.run",
