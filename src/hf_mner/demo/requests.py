@@ -98,7 +98,7 @@ def read_bytes(image: Any, max_bytes: int, upload_folder: Path) -> tuple[bytes, 
             check_bytes(file.stat().st_size, max_bytes, name)
             return file.read_bytes(), name
     elif isinstance(url, str) and url.startswith("data:"):
-        check_bytes((len(url) - url.find(",") - 1) * 3 // 4, max_bytes, "in `image`")
+        check_bytes(decoded_size(url), max_bytes, "in `image`")
         return decode_address(url), "in `image`"
     raise ValueError(
         "`image` is no image that this demo reads; expected an uploaded file, or `data:image/png;base64,...` (JPEG and"
@@ -116,6 +116,11 @@ def check_bytes(size: int, max_bytes: int, name: str) -> None:
         raise ValueError(
             f"Image {name} has {size:,} bytes; expected at most {max_bytes:,}. Save it smaller, or as JPEG."
         )
+
+
+def decoded_size(url: str) -> int:
+    """Return how many bytes a `data:` address in base64 holds, without decoding it."""
+    return (len(url) - url.find(",") - 1) * 3 // 4 - url[-2:].count("=")
 
 
 def decode_address(url: str) -> bytes:

@@ -8,7 +8,7 @@ import io
 import pytest
 from tiny import noisy_image
 
-from hf_mner.demo.requests import Limits, read_knowledge, read_post
+from hf_mner.demo.requests import Limits, decoded_size, read_knowledge, read_post
 
 LIMITS = Limits(text_characters=20, image_pixels=400, file_bytes=2000)
 
@@ -86,6 +86,11 @@ def test_a_large_file_is_refused_by_its_own_name(read, uploads):
     (uploads / "a.png").write_bytes(bytes(2001))
     with pytest.raises(ValueError, match="Image holiday.png has 2,001 bytes; expected at most 2,000. Save it smaller"):
         read(image={"path": str(uploads / "a.png"), "orig_name": "holiday.png"})
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4])
+def test_the_size_of_an_address_is_known_before_it_is_decoded(size):
+    assert decoded_size(address(bytes(size))) == size
 
 
 def test_knowledge_from_both_fields():
