@@ -21,6 +21,7 @@ PUBLIC = {
     "MultimodalNerPipeline": "hf_mner.pipelines.multimodal_ner",
     "TrustYourTeacherTrainer": "hf_mner.training.trainer",
     "add_knowledge": "hf_mner.knowledge.base",
+    "annotate": "hf_mner.annotation.jobs",
     "evaluate_model": "hf_mner.evaluation",
     "load_mner_dataset": "hf_mner.data.loaders",
     "load_recipe": "hf_mner.training.recipes",

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from .annotate import annotate
 from .convert import app as convert_app
 from .data import app as data_app
 from .demo import demo
@@ -27,6 +28,7 @@ app = typer.Typer(
     help="Named entity recognition on posts that come with an image.",
 )
 app.command()(predict)
+app.command()(annotate)
 app.command()(train)
 app.command()(sweep)
 app.command()(reproduce)
