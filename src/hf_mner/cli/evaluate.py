@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .options import BatchSize, DataDir, Model, SourceNames, SourcesFile, StoreFile, Threshold
+from .options import (
+    BatchSize,
+    DataDir,
+    IsCompiled,
+    Model,
+    PrecisionName,
+    SourceNames,
+    SourcesFile,
+    StoreFile,
+    Threshold,
+)
 from .scoring import DatasetName, IsTextOnly, JoinedKnowledge, Split, open_scoring, read_split, warn_of_unknown_types
 
 
@@ -24,6 +34,8 @@ def evaluate(
     is_text_only: IsTextOnly = False,
     threshold: Threshold = 0.0,
     batch_size: BatchSize = 32,
+    precision: PrecisionName = "float32",
+    is_compiled: IsCompiled = False,
     output: Annotated[Path | None, typer.Option(help="JSON file for the scores.")] = None,
 ) -> None:
     """Score a checkpoint: entities, every stage, every type, seen and unseen, boxes."""
@@ -32,10 +44,14 @@ def evaluate(
     from hf_mner.evaluation import evaluate_model
     from hf_mner.metrics import format_scores
 
-    with open_scoring(model, dataset, split, data_dir, knowledge, source, sources, store, is_text_only) as scoring:
+    options: dict[str, Any] = {"precision": precision, "compiled": is_compiled}
+    with open_scoring(
+        model, dataset, split, data_dir, knowledge, source, sources, store, is_text_only, **options
+    ) as scoring:
         data = read_split(scoring)
         scores = {
             **scoring.facts(),
+            **({"precision": precision} if precision != "float32" else {}),
             "label_files_sha256": data.label_files_sha256,
             **evaluate_model(
                 scoring.pipe.model,

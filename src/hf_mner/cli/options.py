@@ -40,6 +40,11 @@ Private = Annotated[bool, typer.Option("--private", help="A new repository is vi
 Message = Annotated[str, typer.Option(help="Message of the commit.")]
 Revision = Annotated[str | None, typer.Option(help="Branch to upload to; default: main.")]
 CreatePr = Annotated[bool, typer.Option("--create-pr", help="Propose the upload as a pull request.")]
+PrecisionName = Annotated[
+    Literal["float32", "bfloat16", "int8"],
+    typer.Option("--precision", help="Bits that the model computes with; int8 is for CPUs."),
+]
+IsCompiled = Annotated[bool, typer.Option("--compile", help="Let PyTorch compile the encoders first.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Texts in one forward pass.")]
 Threshold = Annotated[float, typer.Option(min=0, max=1, help="Leave out entities with a lower score.")]
 

@@ -15,7 +15,9 @@ import typer
 from .options import (
     BatchSize,
     DataDir,
+    IsCompiled,
     Model,
+    PrecisionName,
     SourceNames,
     SourcesFile,
     StoreFile,
@@ -54,6 +56,8 @@ def predict(
     data_dir: DataDir = None,
     threshold: Threshold = 0.0,
     batch_size: BatchSize = 32,
+    precision: PrecisionName = "float32",
+    is_compiled: IsCompiled = False,
     show_knowledge: Annotated[bool, typer.Option(help="Add the knowledge that each decision saw.")] = False,
     on_error: Annotated[
         OnError, typer.Option(help="What a bad post does: stop, or be reported and skipped.")
@@ -68,7 +72,7 @@ def predict(
         check_ending(page, "--html", ".html", ".htm")
     specs = read_source_specs(source or [], sources)
     posts = list(read_posts(text or [], image or [], file, on_error))
-    pipe = open_pipeline(model)
+    pipe = open_pipeline(model, precision=precision, compiled=is_compiled)
     with open_store(store) as kept:
         options = {
             "knowledge": open_sources(specs, data_dir, kept),

@@ -87,8 +87,11 @@ def open_scoring(
     sources: Path | None,
     store: Path | None,
     is_text_only: bool,
+    **pipe_options: Any,
 ) -> Iterator[Scoring]:
     """Open a model and its sources; what the command line does not say is as in the model's recipe.
+
+    `pipe_options` are those of `hf_mner.pipeline`.
 
     Raises:
         ValueError: if the model was trained on texts of the split, or a source is unknown.
@@ -97,7 +100,7 @@ def open_scoring(
     from hf_mner.knowledge.base import source_name, sources_read
     from hf_mner.knowledge.registry import describe_spec, open_sources
 
-    pipe = open_pipeline(model)
+    pipe = open_pipeline(model, **pipe_options)
     recipe = saved_recipe(model)
     if split == "test" and recipe:
         refuse_leakage(recipe["dataset"], dataset)

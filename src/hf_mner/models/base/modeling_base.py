@@ -18,6 +18,7 @@ from hf_mner.layers.losses import IGNORE_INDEX, Distillation, trust_your_teacher
 from hf_mner.layers.quantization import dequantize_state
 
 from .adapters import adapter_state, is_adapter_checkpoint
+from .onnx_encoders import is_onnx_checkpoint, load_onnx_model
 
 COMPACT_WEIGHTS = "model.int8.safetensors"
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
@@ -161,6 +162,7 @@ class MnerPreTrainedModel(PublishesRemoteCode, PreTrainedModel):
 
         A checkpoint of `hf-mner compact` (`model.int8.safetensors`) becomes a usual model in floating point, and so
         does a folder of LoRA adapters (`model.adapter.safetensors`), merged into the encoder they were trained for.
+        The encoders of a folder of `hf-mner convert onnx` (`onnx.json`) run in ONNX Runtime.
 
         Raises:
             ValueError: for `use_safetensors=False`.
@@ -172,6 +174,10 @@ class MnerPreTrainedModel(PublishesRemoteCode, PreTrainedModel):
                 " (`model.save_pretrained` with the library that wrote it)."
             )
         kwargs["use_safetensors"] = True
+        name = pretrained_model_name_or_path
+        if name is not None and kwargs.get("state_dict") is None and is_onnx_checkpoint(Path(name)):
+            config = kwargs.get("config") or cls.config_class.from_pretrained(name)
+            return load_onnx_model(cls, config, Path(name))
         compact = compact_weights(pretrained_model_name_or_path, kwargs)
         adapted = None if compact else adapter_checkpoint(pretrained_model_name_or_path, kwargs)
         if compact is None and adapted is None:

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.backbone_utils import BackboneMixin
 
 from .backbones import has_pooling_switch, resolve_backbone
+from .onnx_encoders import OnnxImageEncoder
 
 # The Auto classes are imported where they are used: importing them registers our models, which import this file.
 
@@ -104,7 +105,7 @@ def feature_maps(model: PreTrainedModel, pixel_values: Tensor) -> list[Tensor]:
         model: of `feature_map_model` or `load_feature_map_model`.
         pixel_values: `b 3 h w`, prepared as the model wants them.
     """
-    if isinstance(model, BackboneMixin):
+    if isinstance(model, BackboneMixin | OnnxImageEncoder):
         return list(model(pixel_values).feature_maps)
     states = model(pixel_values, output_hidden_states=True).hidden_states
     return [states[layer] for layer in model.config.feature_layers]

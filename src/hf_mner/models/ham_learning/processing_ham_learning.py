@@ -268,7 +268,7 @@ class HamLearningProcessor(TaggingProcessor):
         if key is None:
             return None
         given = row["object_features"]
-        features = None if given is None else hash(given.numpy().tobytes())
+        features = None if given is None else hash(given.float().numpy().tobytes())
         return key, tuple(map(tuple, row["object_boxes"])), tuple(row["object_labels"]), features
 
 

@@ -1,0 +1,1 @@
+"""Cheaper inference: precision, compilation, and encoders in ONNX Runtime."""
