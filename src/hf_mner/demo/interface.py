@@ -33,7 +33,7 @@ An image has at most {megabytes:g} MB and {megapixels:g} megapixels, a text {cha
 deleted within {minutes} minutes.
 """
 KEEP_UPLOADS_S = 600  # uploaded images are deleted when they are this old; as often it is looked for them
-SESSIONS = 1000  # visitors whose fields the server remembers
+SESSIONS = 20  # visitors whose last request Gradio keeps; it may hold an image, and every call by HTTP is a visitor
 
 
 def import_gradio() -> Any:
