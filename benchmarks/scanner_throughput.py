@@ -10,34 +10,16 @@ of the repeats counts; both arms alternate.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from timing import compare, report
+from timing import compare, encoders_alone, record_batches, report
 
-from hf_mner import ScannerForMultimodalNer, load_mner_dataset, pipeline, recognize_entities
+from hf_mner import load_mner_dataset, pipeline, recognize_entities
 from hf_mner.knowledge.base import add_knowledge
 from hf_mner.knowledge.encyclopedia import Encyclopedia
 from hf_mner.models.base import recognition
 from hf_mner.training.run import examples_of
-
-
-def record_batches(
-    model: ScannerForMultimodalNer, run: Callable[[], object]
-) -> list[tuple[torch.nn.Module, dict[str, torch.Tensor]]]:
-    """Run once and keep the inputs of every forward pass of a text encoder."""
-    batches: list[tuple[torch.nn.Module, dict[str, torch.Tensor]]] = []
-    hooks = [
-        encoder.register_forward_pre_hook(
-            lambda module, _, kwargs: batches.append((module, dict(kwargs))), with_kwargs=True
-        )
-        for encoder in model.text_encoders()
-    ]
-    run()
-    for hook in hooks:
-        hook.remove()
-    return batches
 
 
 def main() -> None:
@@ -67,12 +49,7 @@ def main() -> None:
 
     batches = record_batches(pipe.model, two_stages)
 
-    @torch.inference_mode()
-    def encoders_alone() -> None:
-        for encoder, inputs in batches:
-            encoder(**inputs)
-
-    whole, bare, ratio = compare(two_stages, encoders_alone, options.repeats)
+    whole, bare, ratio = compare(two_stages, encoders_alone(batches), options.repeats)
     result = {
         "tweets": len(ready),
         "batch_size": options.batch_size,

@@ -45,6 +45,33 @@ def updates(model: Any, loss: Callable[[dict], Any], batches: Sequence[dict]) ->
     return run
 
 
+def record_batches(model: Any, run: Callable[[], object]) -> list[tuple[Any, dict[str, Any]]]:
+    """Run once and keep the encoder and the inputs of every forward pass of a text encoder."""
+    batches: list[tuple[Any, dict[str, Any]]] = []
+    hooks = [
+        encoder.register_forward_pre_hook(
+            lambda module, _, kwargs: batches.append((module, dict(kwargs))), with_kwargs=True
+        )
+        for encoder in model.text_encoders()
+    ]
+    run()
+    for hook in hooks:
+        hook.remove()
+    return batches
+
+
+def encoders_alone(batches: Sequence[tuple[Any, dict[str, Any]]]) -> Callable[[], None]:
+    """Return a function that runs the text encoders over recorded batches, and nothing else."""
+    import torch
+
+    def run() -> None:
+        with torch.inference_mode():
+            for encoder, inputs in batches:
+                encoder(**inputs)
+
+    return run
+
+
 def report(result: dict[str, Any], output: Path | None) -> None:
     """Print a result, and write it as JSON where asked."""
     text = json.dumps(result, indent=2)
