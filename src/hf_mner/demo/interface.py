@@ -4,6 +4,7 @@
 
 import html
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +81,15 @@ def build_demo(
             pipe = offered.open(model)
             return post, find_entities(pipe, post, threshold, sources), describe_reading(pipe, post, bool(sources))
 
-    def show(*fields: Any) -> tuple[str, list[Entity]]:
+    def draw(*fields: Any) -> tuple[str, list[Entity]]:
         post, entities, reading = answer(*fields)
         return f"{render(entities, post.text, post.image, jupyter=False)}<p>{html.escape(reading)}</p>", entities
+
+    # One thread for all that is large: with Gradio's forty, the heap that glibc has for each grows for long.
+    worker = ThreadPoolExecutor(1, "recognition")
+
+    def show(*fields: Any) -> tuple[str, list[Entity]]:
+        return worker.submit(draw, *fields).result()
 
     def recognize(
         text: str,
@@ -105,7 +112,7 @@ def build_demo(
         Returns:
             `[{"entity_group", "score", "word", "start", "end", "boxes", "knowledge"}]`.
         """
-        _, entities, _ = answer(text, image, caption, model, threshold, knowledge)
+        _, entities, _ = worker.submit(answer, text, image, caption, model, threshold, knowledge).result()
         return [dict(entity) for entity in entities]
 
     in_turn = {"concurrency_limit": 1, "concurrency_id": "recognition"}  # a tokenizer is for one thread at a time
