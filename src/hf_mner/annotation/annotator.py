@@ -94,7 +94,8 @@ class Annotator:
         places = [place for place, row in enumerate(part.rows) if row not in bad]
         kept = part.table.select(self.columns.kept).take(pa.array(places, type=pa.int64()))
         entities = [found[owners[place]] for place in places]
-        table = kept.append_column(self.columns.entities, make_column(entities))
+        names = [*self.columns.kept, self.columns.entities]
+        table = pa.table([*kept.columns, make_column(entities)], names=names)
         schema = output_schema(part.table.schema, self.columns.kept, self.columns.entities)
         counts = {
             "rows": len(places),

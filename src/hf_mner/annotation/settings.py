@@ -18,7 +18,7 @@ class Settings:
     Attributes:
         shard_size: rows of a shard, which is computed at once, written at once, and lost at most by a kill.
         batch_size: most rows in one forward pass.
-        batch_tokens: most tokens in one forward pass, padding included.
+        batch_tokens: most tokens in one forward pass, padding included; a GPU wants more than a CPU.
         threads: of each worker's computations; the number can change the last bits of sums.
         image_threads: images that a worker decodes at once.
         threshold: entities with a lower score are left out.
@@ -28,7 +28,7 @@ class Settings:
 
     shard_size: int = 5_000
     batch_size: int = 128
-    batch_tokens: int = 4_096
+    batch_tokens: int = 2_048
     threads: int = 1
     image_threads: int = 4
     threshold: float = 0.0

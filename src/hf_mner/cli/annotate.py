@@ -50,8 +50,8 @@ def annotate(
     shard_size: Annotated[int, typer.Option(min=1, help="Rows that are written at once.")] = 5_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Most rows in one forward pass.")] = 128,
     batch_tokens: Annotated[
-        int, typer.Option(min=16, help="Most tokens in one forward pass, padding included.")
-    ] = 4_096,
+        int, typer.Option(min=16, help="Most tokens in one forward pass; give a GPU more.")
+    ] = 2_048,
     threshold: Threshold = 0.0,
     on_error: Annotated[
         OnError, typer.Option(help="What a bad row does: stop, or go to rejects.jsonl and be left out.")

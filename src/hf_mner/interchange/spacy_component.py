@@ -32,7 +32,8 @@ class HfMner:
         from hf_mner.pipelines import pipeline
 
         register_extensions()
-        self.pipeline = pipeline(model=model, **({} if device is None else {"device": device}))
+        options: dict[str, Any] = {} if device is None else {"device": device}
+        self.pipeline = pipeline(model=model, **options)
         self.threshold, self.batch_size = threshold, batch_size
 
     def __call__(self, doc: Doc) -> Doc:
