@@ -17,6 +17,7 @@ from tiny import noisy_image
 
 import hf_mner
 from hf_mner.rendering import rendered_posts
+from hf_mner.rendering.boxed_image import label_place
 from hf_mner.rendering.type_colors import PALETTE, color_of, ink_on
 
 TEXT = "Rear Admiral Grace Hopper of the US Navy at Yale"
@@ -129,6 +130,13 @@ def test_boxes_are_joined_to_their_words_by_number_and_colour():
     assert svg["viewbox"] == "0 0 40 20"
     assert svg["role"] == "img"
     assert svg["aria-label"].startswith("Image of the post with 3 boxes: 1 PER Grace Hopper, pixels 1 2 11 18;")
+
+
+def test_labels_of_one_box_do_not_cover_each_other():
+    labels = []
+    for box in ([10, 40, 30, 60], [10, 40, 30, 60], [12, 42, 30, 60], [0, 0, 9, 9]):
+        labels.append(label_place(box, 15, 6, (100, 100), labels))
+    assert labels == [[10, 34, 25, 40], [10, 40, 25, 46], [12, 46, 27, 52], [0, 0, 15, 6]]
 
 
 def test_the_image_is_inside_and_small():
