@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from demo_tables import DEMO_TABLES
 from knowledge_tables import KNOWLEDGE_TABLES
 from tables import ROOT, read, table
 from training_tables import TRAINING_TABLES
@@ -435,6 +436,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ham_graph": ham_graph,
     "crf": crf,
     "crf_errors": crf_errors,
+    **DEMO_TABLES,
     **KNOWLEDGE_TABLES,
     **TRAINING_TABLES,
 }
