@@ -131,12 +131,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", required=True, type=Path)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--limit", type=int, help="read the first tweets alone")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     data = hf_mner.load_mner_dataset("twitter2017", options.data_dir, knowledge=["blip2_captions", "chatgpt"])
+    if options.limit is not None:
+        data["test"] = data["test"].take(options.limit)
     result: dict[str, Any] = {
         "systems": {name: against_encoder(build, data, options) for name, build in SYSTEMS.items()},
         "MMAVK, none, against the token-classification pipeline": against_pipeline(data, options),
