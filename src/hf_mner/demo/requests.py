@@ -178,8 +178,8 @@ def describe_reading(pipe: MultimodalNerPipeline, post: DemoPost, has_sources: b
     """Say what the model read of a request, and what of it passed by."""
     name, parts = type(pipe.model).__name__, pipe.parts_read().replace("`", "")
     if "image" in pipe.model.input_modalities:
-        return f"{name} reads the pixels of the image, and of knowledge {parts}."
-    text = f"{name} reads {parts} beside the text, and no pixels."
+        return f"{name} reads the pixels of the image, and {parts}."
+    text = f"{name} reads {parts}, and no pixels."
     if post.image is not None and not post.knowledge and not has_sources:
         text += " This image does not count: describe it in the field for the caption."
     return text

@@ -8,7 +8,8 @@ import io
 import pytest
 from tiny import noisy_image
 
-from hf_mner.demo.requests import Limits, decoded_size, read_knowledge, read_post
+import hf_mner
+from hf_mner.demo.requests import DemoPost, Limits, decoded_size, describe_reading, read_knowledge, read_post
 
 LIMITS = Limits(text_characters=20, image_pixels=400, file_bytes=2000)
 
@@ -97,3 +98,13 @@ def test_knowledge_from_both_fields():
     assert read_knowledge(" a man ", '{"auxiliary": "x"}') == {"caption": "a man", "auxiliary": "x"}
     assert read_knowledge("", "  ") is None
     assert read_knowledge(None, {"caption": "a"}) == {"caption": "a"}
+
+
+def test_the_page_says_what_the_model_reads(scanner_folder):
+    pipe = hf_mner.pipeline(model=str(scanner_folder))
+    told = "ScannerForMultimodalNer reads caption, encyclopedia, objects, and no pixels."
+    picture = noisy_image(0)
+    assert describe_reading(pipe, DemoPost("a", None, None)) == told
+    assert describe_reading(pipe, DemoPost("a", picture, {"caption": "a"})) == told
+    assert describe_reading(pipe, DemoPost("a", picture, None), has_sources=True) == told
+    assert describe_reading(pipe, DemoPost("a", picture, None)).startswith(f"{told} This image does not count")
