@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 from tiny import noisy_image
@@ -47,17 +48,29 @@ def test_a_page_that_is_named_as_something_else_is_refused_before_reading(tmp_pa
 
 def test_the_demo_gets_its_options(monkeypatch):
     calls = {}
-    monkeypatch.setattr(interface, "build_demo", lambda models, **options: calls.update(models=models, **options))
-    monkeypatch.setattr(interface, "launch_demo", lambda demo, *places: calls.update(places=places))
+    page = SimpleNamespace(block_thread=lambda: calls.update(blocked=True))
+
+    def build(models, **options):
+        calls.update(models=models, **options)
+        return page
+
+    def launch(demo, *places, **options):
+        calls.update(places=places)
+        return None, "http://127.0.0.1:8000/", None
+
+    monkeypatch.setattr(interface, "build_demo", build)
+    monkeypatch.setattr(interface, "launch_demo", launch)
     monkeypatch.setenv(VARIABLE, "a=x,b=y")
     done = run("demo", "--port", 8000, "--model", "b=z", "--queue-size", 2, "--max-characters", 10, "--max-bytes", 9)
     assert done.exit_code == 0, done.output
+    assert "Demo: http://127.0.0.1:8000/" in done.output
     limits = Limits(text_characters=10, file_bytes=9, queue_size=2)
     assert calls == {
         "models": {"a": "x", "b": "z"},
         "sources": [],
         "limits": limits,
         "places": ("127.0.0.1", 8000, limits),
+        "blocked": True,
     }
 
 

@@ -46,4 +46,6 @@ def demo(
 
     with open_store(store) as kept:
         page = build_demo(models, sources=open_sources(specs, data_dir, kept), limits=limits)
-        launch_demo(page, host, port, limits)
+        _, url, _ = launch_demo(page, host, port, limits, quiet=True, prevent_thread_lock=True)
+        typer.echo(f"Demo: {url}")
+        page.block_thread()
