@@ -148,7 +148,7 @@ def plot_curves(runs: Mapping[str, Sequence[Curve]]) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "Learning curves are drawn with matplotlib, which cannot be imported; `pip install hf-mner[demo]`."
+            "Learning curves are drawn with matplotlib, which cannot be imported; `pip install hf-mner[sample]`."
         ) from error
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     losses, scores = figure.subplots(1, 2)
