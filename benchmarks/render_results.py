@@ -15,8 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from annotation_tables import ANNOTATION_TABLES
 from demo_tables import DEMO_TABLES
 from knowledge_tables import KNOWLEDGE_TABLES
+from speed_tables import SPEED_TABLES
 from tables import ROOT, read, table
 from training_tables import TRAINING_TABLES
 
@@ -437,7 +439,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "crf": crf,
     "crf_errors": crf_errors,
     **DEMO_TABLES,
+    **ANNOTATION_TABLES,
     **KNOWLEDGE_TABLES,
+    **SPEED_TABLES,
     **TRAINING_TABLES,
 }
 

@@ -31,11 +31,10 @@ IMAGE_CHUNK = 64  # posts whose images are in memory at once, and as many that a
 
 
 class Task(NamedTuple):
-    """A distinct post of a shard: its place in the table, what is read of it, and its image as the table has it."""
+    """A distinct post of a shard: its place in the table, and what is read of it."""
 
     place: int
     post: Post
-    image: Any
 
 
 class Annotated(NamedTuple):
@@ -126,7 +125,7 @@ class Annotator:
                 continue
             owners.append(first.setdefault(content_key(post, image), place))
             if owners[-1] == place:
-                tasks.append(Task(place, post, image))
+                tasks.append(Task(place, post))
         return tasks, owners
 
     def _records(self, part: Part) -> list[dict[str, Any]]:
@@ -191,17 +190,18 @@ class Annotator:
             ahead: list[list[Future]] = []
             for number in range(len(parts) + 1):
                 if number < len(parts):
-                    ahead.append([pool.submit(self._decode, task) for task in parts[number]])
+                    ahead.append([pool.submit(self._decode, task, part) for task in parts[number]])
                 if number:
                     yield list(self._decoded(parts[number - 1], ahead[number - 1], part, bad))
                     ahead[number - 1] = []  # so that its images can go
 
-    def _decode(self, task: Task) -> Task:
-        if task.image is None:
+    def _decode(self, task: Task, part: Part) -> Task:
+        source = self._image(part, task.place)
+        if source is None:
             return task
-        image = load_rgb_image(task.image, max_pixels=self.settings.max_pixels)
+        image = load_rgb_image(source, max_pixels=self.settings.max_pixels)
         example: Any = {**task.post.example, "image": image, "image_size": list(image.size)}
-        return task._replace(post=task.post._replace(example=example), image=None)
+        return task._replace(post=task.post._replace(example=example))
 
     def _decoded(
         self, tasks: Sequence[Task], futures: Sequence[Future], part: Part, bad: dict[int, Reject]

@@ -34,7 +34,7 @@ class Summary(NamedTuple):
         entities: found, in all rows.
         distinct: posts that were read; those that are alike in a shard are read once.
         new_rows: rows of the input that this call went through.
-        seconds: that it took, without the loading of the model.
+        seconds: that it took, with the loading of the model.
     """
 
     folder: Path
