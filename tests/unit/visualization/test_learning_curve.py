@@ -127,7 +127,7 @@ def test_what_cannot_be_drawn_is_named(tmp_path, scanner):
 
 def test_without_matplotlib_the_error_says_what_to_install(scanner, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"which cannot be imported; `pip install hf-mner\[demo\]`"):
+    with pytest.raises(ImportError, match=r"which cannot be imported; `pip install hf-mner\[sample\]`"):
         draw_learning_curves({"run": scanner}, tmp_path / "c.png")
 
 
