@@ -299,6 +299,15 @@ TINY_SYSTEMS = {
 }
 
 
+def save_tiny(model_type: str, folder: Path, **kwargs: Any) -> Path:
+    """Save a tiny whole system and its processor as a training leaves them; SCANNER grounds what it finds."""
+    system = TINY_SYSTEMS[model_type]
+    is_grounded = model_type == "scanner" and not kwargs
+    system.model(**({"grounding_weight": 1.0} if is_grounded else kwargs)).save_pretrained(folder)
+    system.processor(**({"grounding_threshold": 0.5} if is_grounded else {})).save_pretrained(folder)
+    return folder
+
+
 # ------------------------------------------------------------------------------------------------------------- data
 
 

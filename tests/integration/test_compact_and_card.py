@@ -7,16 +7,7 @@ import re
 import pytest
 import torch
 import yaml
-from tiny import (
-    tiny_ham_learning,
-    tiny_ham_learning_processor,
-    tiny_mmavk,
-    tiny_mmavk_processor,
-    tiny_mner_qg,
-    tiny_mner_qg_processor,
-    tiny_processor,
-    tiny_scanner,
-)
+from tiny import save_tiny
 from transformers import AutoModel, AutoModelForTokenClassification
 
 import hf_mner
@@ -29,21 +20,20 @@ from hf_mner.layers.quantization import quantize_rows
 TEXT = "Steve Kerr coaches the Warriors in Oakland"
 
 
-@pytest.fixture(params=["scanner, nothing shared", "scanner, one shared layer", "mmavk", "mner_qg", "ham_learning"])
+FIELDS = {
+    "scanner, nothing shared": {"num_shared_layers": None},
+    "scanner, one shared layer": {"num_shared_layers": 1},
+    "mmavk": {},
+    "mner_qg": {"has_feature_pyramid": True},
+    "ham_learning": {},
+}
+
+
+@pytest.fixture(params=FIELDS)
 def run(tmp_path, request):
     recipe = {"system": request.param.partition(",")[0], "dataset": "twitter2017", "backbone": "tiny", "seed": 3}
-    if recipe["system"] == "mmavk":
-        recipe["fusion"] = "word_level"
-        model, processor = tiny_mmavk(), tiny_mmavk_processor()
-    elif recipe["system"] == "mner_qg":
-        model, processor = tiny_mner_qg(has_feature_pyramid=True), tiny_mner_qg_processor()
-    elif recipe["system"] == "ham_learning":
-        model, processor = tiny_ham_learning(), tiny_ham_learning_processor()
-    else:
-        shared = 1 if "one" in request.param else None
-        model, processor = tiny_scanner("ScannerForMultimodalNer", num_shared_layers=shared), tiny_processor("bert")
-    model.save_pretrained(tmp_path / "run")
-    processor.save_pretrained(tmp_path / "run")
+    recipe |= {"fusion": "word_level"} if request.param == "mmavk" else {}
+    save_tiny(recipe["system"], tmp_path / "run", **FIELDS[request.param])
     (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return tmp_path / "run"
 

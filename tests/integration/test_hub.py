@@ -14,18 +14,7 @@ import pytest
 import yaml
 from huggingface_hub import constants
 from stand_in_hub import TOKEN, StandInHub, stand_in_hub
-from tiny import (
-    tiny_examples,
-    tiny_ham_learning,
-    tiny_ham_learning_processor,
-    tiny_image,
-    tiny_mmavk,
-    tiny_mmavk_processor,
-    tiny_mner_qg,
-    tiny_mner_qg_processor,
-    tiny_processor,
-    tiny_scanner,
-)
+from tiny import TINY_SYSTEMS, save_tiny, tiny_examples, tiny_image
 from typer.testing import CliRunner
 
 import hf_mner
@@ -35,7 +24,6 @@ from hf_mner.hub.compact import write_compact_checkpoint
 from hf_mner.hub.repository import write_model_repository
 from hf_mner.hub.training_cost import training_cost
 
-SYSTEMS = ("scanner", "mmavk", "mner_qg", "ham_learning")
 WRONG_TOKEN = "hf_aSecretThatNobodyMayRead"
 READ = """
 import json, sys
@@ -72,21 +60,11 @@ def hub():
         assert server.unknown == [], server.unknown
 
 
-@pytest.fixture(scope="module", params=SYSTEMS)
+@pytest.fixture(scope="module", params=TINY_SYSTEMS)
 def run(request, tmp_path_factory) -> Path:
     """A trained run of each system, as `hf-mner train` leaves it."""
     folder = tmp_path_factory.mktemp(request.param) / "run"
-    model, processor = {
-        "scanner": lambda: (
-            tiny_scanner("ScannerForMultimodalNer", grounding_weight=1.0),
-            tiny_processor("bert", grounding_threshold=0.5),
-        ),
-        "mmavk": lambda: (tiny_mmavk(), tiny_mmavk_processor()),
-        "mner_qg": lambda: (tiny_mner_qg(), tiny_mner_qg_processor()),
-        "ham_learning": lambda: (tiny_ham_learning(), tiny_ham_learning_processor()),
-    }[request.param]()
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    save_tiny(request.param, folder)
     recipe = {"system": request.param, "dataset": "twitter2017", "backbone": str(folder / "encoder"), "seed": 3}
     recipe |= {"fusion": "word_level"} if request.param == "mmavk" else {}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))

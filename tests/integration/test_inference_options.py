@@ -11,18 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import (
-    tiny_examples,
-    tiny_ham_learning,
-    tiny_ham_learning_processor,
-    tiny_mmavk,
-    tiny_mmavk_processor,
-    tiny_mner_qg,
-    tiny_mner_qg_processor,
-    tiny_processor,
-    tiny_scanner,
-    with_images,
-)
+from tiny import TINY_SYSTEMS, save_tiny, tiny_examples, tiny_mmavk, with_images
 from transformers import AutoModel, AutoProcessor
 from typer.testing import CliRunner
 
@@ -33,29 +22,15 @@ from hf_mner.inference.onnx_export import export_onnx, quantize_file
 from hf_mner.inference.precision import compile_encoders, set_precision
 from hf_mner.models.base.recognition import run_rows
 
-SYSTEMS = {
-    "scanner": lambda: (
-        tiny_scanner("ScannerForMultimodalNer", grounding_weight=1.0),
-        tiny_processor("bert", grounding_threshold=0.5),
-    ),
-    "scanner, one shared layer": lambda: (
-        tiny_scanner("ScannerForMultimodalNer", num_shared_layers=1),
-        tiny_processor("bert"),
-    ),
-    "mmavk": lambda: (tiny_mmavk(), tiny_mmavk_processor()),
-    "mner_qg": lambda: (tiny_mner_qg(), tiny_mner_qg_processor()),
-    "ham_learning": lambda: (tiny_ham_learning(), tiny_ham_learning_processor()),
-}
+SHARED = "scanner, one shared layer"
 SCORES = ("logits", "existence_logits", "boxes", "overlap_logits")
 
 
-@pytest.fixture(scope="module", params=SYSTEMS)
+@pytest.fixture(scope="module", params=[*TINY_SYSTEMS, SHARED])
 def checkpoint(request, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp(request.param.partition(",")[0])
-    model, processor = SYSTEMS[request.param]()
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    model_type = request.param.partition(",")[0]
+    fields = {"num_shared_layers": 1} if request.param == SHARED else {}
+    return save_tiny(model_type, tmp_path_factory.mktemp(model_type), **fields)
 
 
 def outputs_of(model: Any, processor: Any) -> list[dict[str, Any]]:
