@@ -18,6 +18,7 @@ from hf_mner.models.base.modeling_base import COMPACT_WEIGHTS
 from hf_mner.models.scanner.configuration_scanner import NON_ENTITY
 from hf_mner.pipelines import DEFAULT_CHECKPOINT
 
+from .local_paths import without_local_paths
 from .training_cost import cost_sentence, training_cost
 from .training_sources import KNOWLEDGE_SOURCES, WIKIPEDIA, find_facts
 
@@ -94,7 +95,7 @@ def render_model_card(
         ValueError: if a results file is none, or the model finds no entities.
     """
     checkpoint = Path(checkpoint)
-    recipe = yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe = without_local_paths(yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8")))
     if recipe.get("task") == "grounding":
         raise ValueError(
             f"{checkpoint} grounds phrases and finds no entities (`task: grounding`); cards describe models that do."

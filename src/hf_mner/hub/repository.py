@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .local_paths import without_local_paths
 from .model_card import Emissions, knowledge_parts, render_model_card
 from .remote_code import add_remote_code, read_json, write_json
 from .training_cost import COST, training_cost
@@ -110,14 +111,3 @@ def knowledge_list(recipe: dict[str, Any]) -> dict[str, Any]:
         "reads": knowledge_parts(recipe),
         "trained_with": {"files": recipe.get("knowledge", []), "sources": recipe.get("sources", [])},
     }
-
-
-def without_local_paths(value: Any) -> Any:
-    """Return nested values in which a path from the root of a file system is only its last part."""
-    if isinstance(value, dict):
-        return {name: without_local_paths(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [without_local_paths(item) for item in value]
-    if isinstance(value, str) and (value.startswith(("/", "~")) or PureWindowsPath(value).drive):
-        return PureWindowsPath(value).name or value
-    return value
