@@ -84,7 +84,7 @@ def make_task(
     if post.get("tokens") is not None:
         data["tokens"] = list(post["tokens"])
     entities = post.get("entities") or []
-    if any(entity.get("boxes") for entity in entities):
+    if has_boxes(post):
         post = with_size(post)
     result = [part for number, entity in enumerate(entities) for part in _results(entity, number, text, post)]
     if is_gold:
@@ -182,7 +182,7 @@ def write_label_studio(
     prefix = f"{LOCAL_FILES}{quote_url(folder.resolve().name)}/images/" if image_prefix is None else image_prefix
     known = list(posts)
     labels = find_types(known) if types is None else list(types)
-    has_images = any(post.get("image") is not None for post in known)
+    has_images = any(post.get("image") is not None or has_boxes(post) for post in known)
     config = make_config(labels, has_images)
     (folder / "images").mkdir(parents=True)
 
@@ -200,6 +200,11 @@ def write_label_studio(
     (folder / "config.xml").write_text(config, encoding="utf-8")
     (folder / "tasks.json").write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8")
     return len(tasks)
+
+
+def has_boxes(post: Mapping[str, Any]) -> bool:
+    """Tell whether an entity of a post has a box, which only a set-up with images holds."""
+    return any(entity.get("boxes") for entity in post.get("entities") or ())
 
 
 def check_types(post: Mapping[str, Any], types: Sequence[str]) -> None:

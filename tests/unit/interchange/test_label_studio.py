@@ -90,6 +90,13 @@ def test_every_task_of_a_project_with_images_has_the_key_that_the_set_up_shows(t
     assert [task["data"]["image"] for task in tasks] == ["/data/local-files/?d=a/images/000000.png", ""]
 
 
+def test_boxes_of_a_known_size_survive_without_images(tmp_path, post):
+    write_label_studio([without_image(post)], tmp_path / "a")
+    assert "RectangleLabels" in (tmp_path / "a" / "config.xml").read_text()
+    (found,) = read_label_studio(tmp_path / "a" / "tasks.json", part="predictions")
+    assert found == {**post, "image": None}
+
+
 def annotated(post, **changes):
     task = {"id": 7, **make_task(post, is_gold=True)}
     return task | copy.deepcopy(changes)
