@@ -23,6 +23,7 @@ from hf_mner.data import load_mner_dataset
 from hf_mner.hub.compact import write_compact_checkpoint
 from hf_mner.hub.repository import write_model_repository
 from hf_mner.hub.training_cost import training_cost
+from hf_mner.inference.onnx_export import export_onnx
 
 WRONG_TOKEN = "hf_aSecretThatNobodyMayRead"
 READ = """
@@ -207,15 +208,17 @@ def test_without_the_package_the_error_says_what_to_install(hub, scanner_folder,
         assert "This model needs the package hf-mner, which is not installed: pip install hf-mner" in read.stderr
 
 
-def test_compact_weights_are_read_from_the_hub(hub, scanner_folder, tmp_path):
+@pytest.mark.parametrize("write", [write_compact_checkpoint, export_onnx])
+def test_checkpoints_of_other_kinds_are_read_from_the_hub(hub, scanner_folder, tmp_path, write):
     (tmp_path / "run").mkdir()
     copy_run(scanner_folder, tmp_path / "run")
-    compact = write_compact_checkpoint(tmp_path / "run", tmp_path / "compact")
-    assert push(hub, str(compact), "me/compact").returncode == 0
-    assert "model.safetensors" not in hub.files("me/compact")
-    read = execute(IMPORTED + READ, hub.environment(tmp_path / "other"), "me/compact", json.dumps(posts()))
+    small = write(tmp_path / "run", tmp_path / "small")
+    name = f"me/{write.__name__}"
+    assert push(hub, str(small), name).returncode == 0
+    assert "model.safetensors" not in hub.files(name)
+    read = execute(IMPORTED + READ, hub.environment(tmp_path / "other"), name, json.dumps(posts()))
     assert read.returncode == 0, read.stderr
-    assert json.loads(read.stdout) == json.loads(json.dumps(expected(compact)))
+    assert json.loads(read.stdout) == json.loads(json.dumps(expected(small)))
 
 
 def test_push_to_hub_of_a_pipeline_is_enough_to_load_it(hub, scanner_folder, tmp_path):

@@ -165,11 +165,12 @@ def saved_recipe(model: str | None) -> dict[str, Any]:
     """Return the recipe that lies beside a checkpoint (or beside the run of one stage), empty where there is none."""
     import yaml
 
+    from hf_mner.hub.repository import recipe_file
     from hf_mner.pipelines import DEFAULT_CHECKPOINT
 
     folder = Path(model or str(DEFAULT_CHECKPOINT))
-    path = next((path for path in (folder / "recipe.yaml", folder.parent / "recipe.yaml") if path.is_file()), None)
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
+    path = recipe_file(folder)
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def warn_of_unknown_types(scoring: Scoring, scores: dict[str, Any]) -> None:

@@ -27,9 +27,11 @@ PUBLISHED = (
     "vocab.*",
     "merges.txt",
     "*.model",
-    "recipe.yaml",
+    "onnx.json",
+    "onnx/*",
+    "adapter/*",
 )
-NEEDED = ("config.json", "processor_config.json", "recipe.yaml")
+NEEDED = ("config.json", "processor_config.json")
 
 
 def write_model_repository(
@@ -65,8 +67,10 @@ def write_model_repository(
     output.mkdir(parents=True, exist_ok=True)
     for pattern in PUBLISHED:
         for file in checkpoint.glob(pattern):
-            shutil.copyfile(file, output / file.name)  # not the rights: what is published can be read by all
-    recipe = without_local_paths(yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8")))
+            copy = output / file.relative_to(checkpoint)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copy)  # not the rights: what is published can be read by all
+    recipe = without_local_paths(yaml.safe_load(recipe_file(checkpoint).read_text(encoding="utf-8")))
     (output / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
     write_json(output / "config.json", without_local_paths(read_json(checkpoint / "config.json")))
     write_json(output / "knowledge.json", knowledge_list(recipe))
@@ -84,10 +88,18 @@ def check_checkpoint(folder: Path) -> None:
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     if not any(folder.glob("*.safetensors")):
         missing.append("*.safetensors")
+    if not recipe_file(folder).is_file():
+        missing.append("recipe.yaml")
     if missing:
         raise FileNotFoundError(
             f"{folder} lacks {', '.join(missing)}; give the folder of a finished `hf-mner train` or `hf-mner compact`."
         )
+
+
+def recipe_file(checkpoint: Path) -> Path:
+    """Return the recipe of a checkpoint, that of its run for a part of one (adapters, a stage)."""
+    own = checkpoint / "recipe.yaml"
+    return own if own.is_file() else checkpoint.parent / "recipe.yaml"
 
 
 def copy_results(file: Path, folder: Path, repo_id: str) -> Path:

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
+from huggingface_hub import snapshot_download
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -17,10 +18,16 @@ from hf_mner.hub.remote_code import PublishesRemoteCode
 from hf_mner.layers.losses import IGNORE_INDEX, Distillation, trust_your_teacher_loss
 from hf_mner.layers.quantization import dequantize_state
 
-from .adapters import adapter_state, is_adapter_checkpoint
-from .onnx_encoders import is_onnx_checkpoint, load_onnx_model
+from .adapters import ADAPTER_FOLDER, OTHER_WEIGHTS, adapter_state, is_adapter_checkpoint
+from .onnx_encoders import HEADS, ONNX_FOLDER, ONNX_INDEX, is_onnx_checkpoint, load_onnx_model
 
 COMPACT_WEIGHTS = "model.int8.safetensors"
+WHOLE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+SPECIAL_FILES = {  # the file that tells a kind of checkpoint, and what else of it is read
+    COMPACT_WEIGHTS: (COMPACT_WEIGHTS,),
+    OTHER_WEIGHTS: (OTHER_WEIGHTS, f"{ADAPTER_FOLDER}/*"),
+    ONNX_INDEX: (HEADS, f"{ONNX_FOLDER}/*"),
+}
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
@@ -161,8 +168,8 @@ class MnerPreTrainedModel(PublishesRemoteCode, PreTrainedModel):
         """Load a checkpoint, see `PreTrainedModel.from_pretrained`; only safetensors files are read.
 
         A checkpoint of `hf-mner compact` (`model.int8.safetensors`) becomes a usual model in floating point, and so
-        does a folder of LoRA adapters (`model.adapter.safetensors`), merged into the encoder they were trained for.
-        The encoders of a folder of `hf-mner convert onnx` (`onnx.json`) run in ONNX Runtime.
+        does one of LoRA adapters (`model.adapter.safetensors`), merged into the encoder that they were trained for.
+        The encoders of one of `hf-mner convert onnx` (`onnx.json`) run in ONNX Runtime.
 
         Raises:
             ValueError: for `use_safetensors=False`.
@@ -175,38 +182,42 @@ class MnerPreTrainedModel(PublishesRemoteCode, PreTrainedModel):
             )
         kwargs["use_safetensors"] = True
         name = pretrained_model_name_or_path
-        if name is not None and kwargs.get("state_dict") is None and is_onnx_checkpoint(Path(name)):
-            config = kwargs.get("config") or cls.config_class.from_pretrained(name)
-            return load_onnx_model(cls, config, Path(name))
-        compact = compact_weights(pretrained_model_name_or_path, kwargs)
-        adapted = None if compact else adapter_checkpoint(pretrained_model_name_or_path, kwargs)
-        if compact is None and adapted is None:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        config = kwargs.pop("config", None) or cls.config_class.from_pretrained(
-            pretrained_model_name_or_path, **hub_options(kwargs)
-        )
-        state = adapter_state(cls, config, adapted) if adapted else dequantize_state(load_file(str(compact)))
+        folder = None if name is None or kwargs.get("state_dict") is not None else special_checkpoint(name, kwargs)
+        if folder is None:
+            return super().from_pretrained(name, *args, **kwargs)
+        config = kwargs.pop("config", None) or cls.config_class.from_pretrained(folder)
+        if is_onnx_checkpoint(folder):
+            return load_onnx_model(cls, config, folder)
+        if is_adapter_checkpoint(folder):
+            state = adapter_state(cls, config, folder)
+        else:
+            state = dequantize_state(load_file(str(folder / COMPACT_WEIGHTS)))
         return super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
 
 
-def adapter_checkpoint(name: str | PathLike[str] | None, kwargs: dict[str, Any]) -> Path | None:
-    """Return the folder of adapters, unless the caller brings weights or there are whole ones."""
-    if name is None or kwargs.get("state_dict") is not None:
-        return None
-    return Path(name) if is_adapter_checkpoint(Path(name)) else None
-
-
-def compact_weights(name: str | PathLike[str] | None, kwargs: dict[str, Any]) -> Path | None:
-    """Return the compact weights of a checkpoint, unless the caller brings weights or there are whole ones.
+def special_checkpoint(name: str | PathLike[str], kwargs: dict[str, Any]) -> Path | None:
+    """Return the folder of a checkpoint without whole weights: compact, adapters, or for ONNX Runtime.
 
     Args:
-        name: folder, or name on the Hub; the file is fetched from there if the repository has it.
+        name: folder, or name on the Hub, from which what is needed is fetched.
         kwargs: of `from_pretrained`.
+
+    Returns:
+        The folder; `None` where there are whole weights, or nothing that we know.
     """
-    if name is None or kwargs.get("state_dict") is not None:
+    if any(find_file(name, file, kwargs) for file in WHOLE_WEIGHTS):
         return None
-    whole, compact = (find_file(name, file, kwargs) for file in ("model.safetensors", COMPACT_WEIGHTS))
-    return compact if whole is None else None
+    for marker, patterns in SPECIAL_FILES.items():
+        file = find_file(name, marker, kwargs)
+        if file is not None and Path(name).is_dir():
+            return file.parent
+        if file is not None:
+            options = hub_options(kwargs)
+            options.pop("proxies", None)
+            place = options.pop("subfolder", "")
+            wanted = [f"{place}/{pattern}" if place else pattern for pattern in ("*.json", *patterns)]
+            return Path(snapshot_download(str(name), allow_patterns=wanted, **options)) / place
+    return None
 
 
 def find_file(name: str | PathLike[str], file: str, kwargs: dict[str, Any]) -> Path | None:
