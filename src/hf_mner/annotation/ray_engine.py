@@ -95,7 +95,9 @@ def ray_cluster(job: Job, workers: int, address: str | None) -> Iterator[None]:
         yield
         return
     if address is None:
-        resources: dict[str, Any] = {"num_cpus": workers * job.settings.threads, "include_dashboard": False}
+        # Without "local", Ray joins whatever cluster was started on this machine before.
+        resources: dict[str, Any] = {"address": "local", "num_cpus": workers * job.settings.threads}
+        resources["include_dashboard"] = False
     else:
         resources = {"address": address}
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **resources)
