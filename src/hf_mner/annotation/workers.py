@@ -77,7 +77,7 @@ def open_worker(job: Job) -> Iterator[ShardWorker]:
     store = None if job.store is None else KnowledgeStore(job.store)
     try:
         options: dict[str, Any] = {} if job.device is None else {"device": job.device}
-        pipe = pipeline(model=job.model, **options)
+        pipe = pipeline(model=job.model, precision=job.settings.precision, **options)
         sources = open_sources(job.sources, job.data_dir, store)
         yield ShardWorker(job, Annotator(pipe, sources, job.columns, job.settings, job.collection.folder))
     finally:

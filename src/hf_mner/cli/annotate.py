@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .options import DataDir, Model, SourceNames, SourcesFile, StoreFile, Threshold, read_source_specs, resumable
+from .options import (
+    DataDir,
+    Model,
+    PrecisionName,
+    SourceNames,
+    SourcesFile,
+    StoreFile,
+    Threshold,
+    read_source_specs,
+    resumable,
+)
 from .predict import OnError
 
 if TYPE_CHECKING:
@@ -46,6 +56,7 @@ def annotate(
     workers: Annotated[int, typer.Option(min=1, help="Processes or actors, with a model each.")] = 1,
     address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster; default: start one.")] = None,
     device: Annotated[str | None, typer.Option(help="Device of the model, such as cuda:0.")] = None,
+    precision: PrecisionName = "float32",
     threads: Annotated[int, typer.Option(min=1, help="Threads of each worker.")] = 1,
     shard_size: Annotated[int, typer.Option(min=1, help="Rows that are written at once.")] = 5_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Most rows in one forward pass.")] = 128,
@@ -85,6 +96,7 @@ def annotate(
             store=store,
             device=device,
             progress=lambda progress: lines("annotate", progress),
+            precision=precision,
             threads=threads,
             shard_size=shard_size,
             batch_size=batch_size,

@@ -29,8 +29,7 @@ def set_precision(model: Any, precision: Precision) -> Any:
     Raises:
         ValueError: for a precision that is not known, and for `int8` elsewhere than on a CPU.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"`precision={precision!r}` is not known; choose one of {', '.join(PRECISIONS)}.")
+    check_precision(precision)
     if precision == "bfloat16":
         return model.to(torch.bfloat16)
     if precision == "int8":
@@ -40,6 +39,12 @@ def set_precision(model: Any, precision: Precision) -> Any:
             if name.endswith("text_model"):
                 quantize_linear(encoder)
     return model
+
+
+def check_precision(precision: str) -> None:
+    """Refuse a precision that is not known."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"`precision={precision!r}` is not known; choose one of {', '.join(PRECISIONS)}.")
 
 
 def quantize_linear(module: nn.Module) -> None:

@@ -57,7 +57,15 @@ def test_knowledge_of_a_row():
 
 
 @pytest.mark.parametrize(
-    "given", [{"shard_size": 0}, {"batch_tokens": 1}, {"threads": 0}, {"threshold": 2}, {"on_error": "ignore"}]
+    "given",
+    [
+        {"shard_size": 0},
+        {"batch_tokens": 1},
+        {"threads": 0},
+        {"threshold": 2},
+        {"precision": "int4"},
+        {"on_error": "ignore"},
+    ],
 )
 def test_settings_that_mean_nothing(given):
     with pytest.raises(ValueError, match=f"`{next(iter(given))}"):
