@@ -21,9 +21,11 @@ import hf_mner
 from hf_mner.cli import main
 from hf_mner.data import load_mner_dataset
 from hf_mner.hub.compact import write_compact_checkpoint
+from hf_mner.hub.local_paths import publishable_recipe
 from hf_mner.hub.repository import write_model_repository
 from hf_mner.hub.training_cost import training_cost
 from hf_mner.inference.onnx_export import export_onnx
+from hf_mner.knowledge.model_identity import model_revision
 
 WRONG_TOKEN = "hf_aSecretThatNobodyMayRead"
 READ = """
@@ -160,10 +162,12 @@ def test_a_repository_says_what_it_holds_and_no_path_of_this_machine(hub, run, p
     assert card["pipeline_tag"] == "token-classification"
     assert card["library_name"] == "hf_mner"
     metrics = card["model-index"][0]["results"][0]["metrics"]
-    assert [(metric["name"].split(",")[0], metric["value"]) for metric in metrics] == [
-        ("entity F1", 81.23),
-        ("PER F1", 81.23),
-    ]
+    assert {metric["name"].split(",")[0]: metric["value"] for metric in metrics} == {
+        "entity F1": 81.23,
+        "entity precision": 80.23,
+        "entity recall": 82.23,
+        "PER F1": 81.23,
+    }
     assert f'pipeline("multimodal-ner", model="{name}")' in body
     assert f'pipeline("multimodal-ner", model="{name}", trust_remote_code=True)' in body
     assert "That took 1.5 minutes on cpu." in body
@@ -265,12 +269,15 @@ def written_below(folder: Path) -> str:
     return "".join(file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file())
 
 
-def test_pushing_again_leaves_nothing_of_the_first_push(hub, scanner_folder, results, tmp_path):
+def test_pushing_again_leaves_nothing_of_the_first_push_and_all_of_others(hub, scanner_folder, results, tmp_path):
     (tmp_path / "run").mkdir()
     copy_run(scanner_folder, tmp_path / "run")
     assert push(hub, str(tmp_path / "run"), "me/twice", "--results", str(results)).returncode == 0
+    repository = hub.repositories["model", "me/twice"]
+    repository.commit({**hub.files("me/twice"), "LICENSE": b"mine", "notes/mine.txt": b"mine"})
     assert push(hub, str(tmp_path / "run"), "me/twice").returncode == 0
     assert "results/scores.json" not in hub.files("me/twice")
+    assert {"LICENSE", "notes/mine.txt"} <= hub.files("me/twice").keys()
     assert "No scores were given with this model." in hub.files("me/twice")["README.md"].decode()
 
 
@@ -300,10 +307,65 @@ def test_a_folder_that_is_no_checkpoint_is_refused(scanner_folder, results, tmp_
         write_model_repository(tmp_path / "run", tmp_path / "second", "me/x")
 
 
-def test_a_name_that_is_none_is_refused_before_anything_is_written(scanner_folder):
-    done = command("push", str(scanner_folder), "no/such/name")
+def test_a_name_that_is_none_is_refused_before_anything_is_written(hub, scanner_folder):
+    done = push(hub, str(scanner_folder), "no/such/name")
     assert isinstance(done.error, ValueError)
     assert "no/such/name" in str(done.error)
+    assert "'mine' has no owner; write OWNER/NAME, such as me/mine" in str(
+        push(hub, str(scanner_folder), "mine").error
+    )
+    assert ("model", "me/mine") not in hub.repositories
+
+
+def test_a_branch_that_is_not_there_is_named(hub, scanner_folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    copy_run(scanner_folder, tmp_path / "run")
+    done = push(hub, str(tmp_path / "run"), "me/branches", "--revision", "dev")
+    assert "`--revision dev` is no branch of 'me/branches'; make it first" in str(done.error)
+
+
+def test_scores_of_another_model_are_refused(scanner_folder, results, tmp_path):
+    (tmp_path / "run").mkdir()
+    copy_run(scanner_folder, tmp_path / "run")
+    row = json.loads(results.read_text())
+    for name, changed in (("revision", {"model_revision": "other"}), ("stages", {"stages": {"grounding": {}}})):
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps({**row, **changed}))
+        with pytest.raises(ValueError, match="holds scores of another model"):
+            write_model_repository(tmp_path / "run", tmp_path / "out", "me/x", [file])
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({**row, "model_revision": model_revision(str(tmp_path / "run")), "stages": {}}))
+    write_model_repository(tmp_path / "run", tmp_path / "out", "me/x", [own])
+
+
+def test_no_results_file_leaves_no_folder(scanner_folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    copy_run(scanner_folder, tmp_path / "run")
+    (tmp_path / "bad.json").write_text("no JSON")
+    with pytest.raises(ValueError, match=r"bad.json is not JSON"):
+        write_model_repository(tmp_path / "run", tmp_path / "out", "me/x", [tmp_path / "bad.json"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_published_recipe_leads_nowhere():
+    endpoint = {
+        "endpoint_auxiliary": {"model": "m", "base_url": "https://user:sk-SECRET@llm.example/v1?key=sk-SECRET"}
+    }
+    recipe = {
+        "sources": ["captions: /home/alice/secret/blip2", endpoint],
+        "backbone": "file:///home/alice/encoder",
+        "knowledge": ("../../home/alice/knowledge.jsonl", "blip2_captions"),
+        "text_kwargs": {"/home/alice/x": "C:\\Users\\alice\\y"},
+    }
+    assert publishable_recipe(recipe) == {
+        "sources": [
+            {"captions": {"model": "blip2"}},
+            {"endpoint_auxiliary": {"model": "m", "base_url": "https://llm.example/v1"}},
+        ],
+        "backbone": "encoder",
+        "knowledge": ["knowledge.jsonl", "blip2_captions"],
+        "text_kwargs": {"x": "y"},
+    }
 
 
 def test_the_time_of_stages_is_added_up(tmp_path):
@@ -329,10 +391,15 @@ def test_a_data_set_comes_back_with_its_images(hub, tmp_path):
     (tmp_path / "posts" / "images").mkdir(parents=True)
     (tmp_path / "posts" / "train.txt").write_text("IMGID:1\nParis\tB-LOC\nshines\tO\n\nIMGID:2\nhi\tO\n")
     tiny_image().save(tmp_path / "posts" / "images" / "1.png")
+    options = ["--data-dir", str(tmp_path / "posts"), "--private", "--license", "cc-by-4.0"]
     with logged_in(hub):
-        done = command("data", "push", "folder", "me/posts", "--data-dir", str(tmp_path / "posts"), "--private")
+        done = command("data", "push", "folder", "me/posts", *options)
     assert done.returncode == 0, done.error
     files = hub.files("me/posts", "dataset")
+    card = files["README.md"].decode()
+    assert "# posts" in card
+    assert "under cc-by-4.0" in card
+    assert 'load_dataset("me/posts")' in card
     assert set(files) == {"README.md", "data/train-00000-of-00001.parquet"}
     assert not [path for path, content in files.items() if str(tmp_path).encode() in content]
     read = execute(READ_ROWS, hub.environment(tmp_path), "me/posts")

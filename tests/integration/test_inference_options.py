@@ -87,6 +87,33 @@ def test_it_holds_nothing_twice_and_cannot_be_trained(exported):
         model.train()
 
 
+def test_what_pytorch_does_not_run_is_refused_in_words(exported, tmp_path):
+    for options in ({"precision": "bfloat16"}, {"precision": "int8"}, {"compiled": True}):
+        with pytest.raises(
+            ValueError, match="is not for a checkpoint whose encoders run in ONNX Runtime; leave it out"
+        ):
+            hf_mner.pipeline(model=str(exported), **options)
+    with pytest.raises(ValueError, match="`dtype=torch.bfloat16` is not for"):
+        AutoModel.from_pretrained(exported, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="run in ONNX Runtime and cannot be saved; copy its folder"):
+        hf_mner.pipeline(model=str(exported)).save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    with pytest.raises(ValueError, match="runs in ONNX Runtime already; give the checkpoint"):
+        export_onnx(exported, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_eight_bits_are_not_saved(scanner_folder, tmp_path):
+    with pytest.raises(ValueError, match="`precision='int8'` has replaced the weights; save the model without it"):
+        hf_mner.pipeline(model=str(scanner_folder), precision="int8").save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_path_without_a_folder_is_named():
+    with pytest.raises(FileNotFoundError, match="`model` is '/nope', which is no folder"):
+        hf_mner.pipeline(model="/nope")
+
+
 def test_eight_bits_in_onnx(checkpoint, exported, tmp_path):
     folder = Path(shutil.copytree(exported, tmp_path / "int8"))
     for file in (folder / "onnx").glob("*text_model.onnx"):

@@ -59,6 +59,9 @@ def push(
     repo: RepoId,
     data_dir: DataDir = None,
     granularity: Granularities = None,
+    licence: Annotated[
+        str | None, typer.Option("--license", help="Licence of your own texts and images, such as cc-by-4.0.")
+    ] = None,
     private: Private = False,
     message: Message = UPLOAD_MESSAGE,
     revision: Revision = None,
@@ -72,7 +75,7 @@ def push(
 
     configurations = load_configurations(name, data_dir, granularity)
     options = {"private": private or None, "message": message, "revision": revision, "create_pr": create_pr}
-    typer.echo(push_dataset(configurations, repo, name, **options))
+    typer.echo(push_dataset(configurations, repo, name, licence, **options))
 
 
 def load_configurations(name: str, data_dir: Path | None, granularities: list[str] | None) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Scoring(NamedTuple):
     Args:
         pipe: the pipeline with the model.
         model: its folder or name.
+        revision: what changes with its weights, see `model_revision`.
         dataset: name of the data set.
         split: of the data set.
         data_dir: folder of the public data sets.
@@ -40,6 +41,7 @@ class Scoring(NamedTuple):
 
     pipe: Any
     model: str
+    revision: str
     dataset: str
     split: str
     data_dir: Path | None
@@ -53,6 +55,7 @@ class Scoring(NamedTuple):
         """Return what a results file says of how the scores came about."""
         return {
             "model": self.model,
+            "model_revision": self.revision,
             "dataset": self.dataset,
             "split": self.split,
             "reading": "conlleval",
@@ -98,7 +101,9 @@ def open_scoring(
     """
     from hf_mner.data.leakage import refuse_leakage
     from hf_mner.knowledge.base import source_name, sources_read
+    from hf_mner.knowledge.model_identity import model_revision
     from hf_mner.knowledge.registry import describe_spec, open_sources
+    from hf_mner.pipelines import DEFAULT_CHECKPOINT
 
     pipe = open_pipeline(model, **pipe_options)
     recipe = saved_recipe(model)
@@ -118,6 +123,7 @@ def open_scoring(
         yield Scoring(
             pipe=pipe,
             model=model or "embedded default",
+            revision=model_revision(model or str(DEFAULT_CHECKPOINT)),
             dataset=dataset,
             split=split,
             data_dir=data_dir,

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 DEFAULT = "default"  # the name of a data set's only configuration
 ROWS_PER_FILE = 2_000  # at some 60 KB an image, about 120 MB
 EMBED_BATCH = 100
-_OWN_LICENSE = "State the licence of your texts and images here before you share them."
 _COUNTED = {
     "sentences": "sentences",
     "tokens": "tokens",
@@ -51,7 +50,11 @@ def write_parquet_dataset(dataset: Mapping[str, Dataset], output: str | os.PathL
 
 
 def write_parquet_configurations(
-    configurations: Mapping[str, Mapping[str, Dataset]], output: str | os.PathLike[str], name: str
+    configurations: Mapping[str, Mapping[str, Dataset]],
+    output: str | os.PathLike[str],
+    name: str,
+    repo_id: str | None = None,
+    licence: str | None = None,
 ) -> Path:
     """Write several readings of a data set into one folder; `datasets.load_dataset(output, NAME)` reads one back.
 
@@ -59,6 +62,8 @@ def write_parquet_configurations(
         configurations: splits of `MnerExample` rows for each name; the first is read where none is named.
         output: as in `write_parquet_dataset`, and so is the rest.
         name: of the data set.
+        repo_id: where it is published; the card's title and code.
+        licence: licence identifier, for data that is not one of the public sets.
 
     Raises:
         FileExistsError: if the folder holds something.
@@ -71,22 +76,30 @@ def write_parquet_configurations(
         files.mkdir(parents=True, exist_ok=True)
         for split, rows in dataset.items():
             _write_split(rows, split, files)
-    (folder / "README.md").write_text(render_dataset_card(configurations, name), encoding="utf-8")
+    (folder / "README.md").write_text(render_dataset_card(configurations, name, repo_id, licence), encoding="utf-8")
     return folder
 
 
-def render_dataset_card(configurations: Mapping[str, Mapping[str, Dataset]], name: str) -> str:
+def render_dataset_card(
+    configurations: Mapping[str, Mapping[str, Dataset]],
+    name: str,
+    repo_id: str | None = None,
+    licence: str | None = None,
+) -> str:
     """Return the dataset card: YAML front matter, provenance, licence, counts and types, all from the data itself."""
     import yaml
 
     source = find_facts(name)
+    title = repo_id.rpartition("/")[2] if repo_id else name
+    said = f"The texts and images are under {licence}." if licence else "None was stated."
+    usage = f'```python\nfrom datasets import load_dataset\n\nload_dataset("{repo_id}")\n```\n'
     metadata: dict[str, Any] = {
         "language": [source.language] if source else None,
-        "license": source.license if source else "unknown",
+        "license": source.license if source else licence or "unknown",
         "license_name": "reuters-rcv1-research-use" if source and source.license == "other" else None,
         "task_categories": ["token-classification"],
         "tags": ["named-entity-recognition", "multimodal", "hf-mner"],
-        "pretty_name": name,
+        "pretty_name": title,
         "configs": _list_data_files(configurations),
     }
     front = yaml.safe_dump({key: value for key, value in metadata.items() if value is not None}, sort_keys=False)
@@ -95,9 +108,10 @@ def render_dataset_card(configurations: Mapping[str, Mapping[str, Dataset]], nam
     types = source.types if source else ()
     return "\n".join(
         [
-            f"---\n{front}---\n\n# {name}\n",
+            f"---\n{front}---\n\n# {title}\n",
             f"{provenance} Written with `hf_mner`; rows are its `MnerExample`s.\n",
-            f"**Licence.** {source.license_text if source else _OWN_LICENSE}\n",
+            f"**Licence.** {source.license_text if source else said}\n",
+            *([usage] if repo_id else []),
             *(_render_configuration(key, dataset, types) for key, dataset in configurations.items()),
             f"## Columns\n\n`ner_tags` are {tags}; `entities` is their conlleval reading, `start` and"
             " `end` index tokens (end exclusive), `boxes` are `[xmin, ymin, xmax, ymax]` in pixels, `[]` = not in the"

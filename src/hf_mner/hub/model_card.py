@@ -15,10 +15,12 @@ from huggingface_hub import EvalResult, ModelCardData
 from hf_mner.data import readers
 from hf_mner.knowledge.registry import parse_spec
 from hf_mner.models.base.modeling_base import COMPACT_WEIGHTS
+from hf_mner.models.base.onnx_encoders import ONNX_FOLDER, is_onnx_checkpoint
+from hf_mner.models.mmavk.configuration_mmavk import TEXT_FUSIONS
 from hf_mner.models.scanner.configuration_scanner import NON_ENTITY
 from hf_mner.pipelines import DEFAULT_CHECKPOINT
 
-from .local_paths import without_local_paths
+from .local_paths import publishable_recipe
 from .training_cost import cost_sentence, training_cost
 from .training_sources import KNOWLEDGE_SOURCES, WIKIPEDIA, find_facts
 
@@ -95,7 +97,7 @@ def render_model_card(
         ValueError: if a results file is none, or the model finds no entities.
     """
     checkpoint = Path(checkpoint)
-    recipe = without_local_paths(yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8")))
+    recipe = publishable_recipe(yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8")))
     if recipe.get("task") == "grounding":
         raise ValueError(
             f"{checkpoint} grounds phrases and finds no entities (`task: grounding`); cards describe models that do."
@@ -114,7 +116,7 @@ def render_model_card(
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "multimodal", recipe["system"]],
         base_model=recipe["backbone"],
-        eval_results=[eval_result(row, part) for row in scores for part in score_parts(row)] or None,
+        eval_results=[result for row in scores for result in eval_results(row)] or None,
         **emission_metadata(emissions),
     )
     values = {
@@ -172,7 +174,7 @@ def knowledge_parts(recipe: dict[str, Any]) -> list[str]:
     if recipe["system"] in IMAGE_MODELS:
         return ["objects"] if recipe["system"] == "ham_learning" and reads_image(recipe) else []
     if recipe["system"] == "mmavk":
-        reads_text = recipe.get("fusion", "word_level") in ("word_level", "concat")
+        reads_text = recipe.get("fusion", "word_level") in TEXT_FUSIONS
         return recipe.get("knowledge_parts", DEFAULT_PARTS["mmavk"]) if reads_text else []
     return recipe.get("recognition", {}).get("knowledge", DEFAULT_PARTS[recipe["system"]])
 
@@ -214,9 +216,19 @@ def knowledge_sentences(recipe: dict[str, Any]) -> str:
         return "It reads the text alone: neither image nor knowledge counts."
     sources = [f"`{PART_SOURCES[part]}`" for part in parts if part in PART_SOURCES]
     found = f" Sources that are passed as `knowledge=` find it: {', '.join(sources)}." if sources else ""
+    weighed = similarity_sentence(recipe) if recipe["system"] == "mmavk" else ""
     return (
-        f"Of an input's knowledge the model reads {', '.join(f'`{part}`' for part in parts)}.{found}\n"
+        f"Of an input's knowledge the model reads {', '.join(f'`{part}`' for part in parts)}.{found}{weighed}\n"
         "An image counts through this knowledge only; without any, the text alone decides."
+    )
+
+
+def similarity_sentence(recipe: dict[str, Any]) -> str:
+    """Say what MMAVK does with knowledge of an image that does not fit its text."""
+    threshold, weight = recipe.get("similarity_threshold", 0.35), recipe.get("low_similarity_weight", 0)
+    return (
+        f" Where it also has the `similarity` of image and text, knowledge of one below {threshold:g} counts"
+        f" {weight:g} of its weight."
     )
 
 
@@ -258,7 +270,10 @@ def reading_sentence(recipe: dict[str, Any]) -> str:
 
 def storage_sentence(checkpoint: Path, is_default: bool) -> str:
     """Say how large the weights are, and what compacting did to them."""
-    size = f"{sum(path.stat().st_size for path in checkpoint.glob('*.safetensors')) / 1e6:.1f} MB"
+    files = [*checkpoint.glob("*.safetensors"), *checkpoint.glob(f"{ONNX_FOLDER}/*")]
+    size = f"{sum(path.stat().st_size for path in files) / 1e6:.1f} MB"
+    if is_onnx_checkpoint(checkpoint):
+        return f"The encoders run in ONNX Runtime, on CPUs (`hf-mner[onnx]`); all takes {size}."
     if not (checkpoint / COMPACT_WEIGHTS).is_file():
         return f"The weights take {size}."
     cost = " `docs/results.md` of the repository has what that costs." if is_default else ""
@@ -314,23 +329,24 @@ def energy_sentence(emissions: Emissions | None) -> str:
     return f"It emitted {emissions.grams:g} g of CO2 equivalents ({emissions.source})."
 
 
-def score_parts(row: dict[str, Any]) -> list[str | None]:
-    """Name the parts of a results file that become metrics: all entities, and those of each type with any."""
-    return [None, *(name for name, part in sorted(row["entities"]["per_type"].items()) if part.get("support") != 0)]
+def eval_results(row: dict[str, Any]) -> list[EvalResult]:
+    """Turn one results file to the Hub's format: all scores of all entities, and the F1 of each type with any."""
+    results = [eval_result(row, name, "entity", row["entities"][name]) for name in ("f1", "precision", "recall")]
+    types = sorted(row["entities"]["per_type"].items())
+    return results + [eval_result(row, "f1", name, part["f1"]) for name, part in types if part.get("support") != 0]
 
 
-def eval_result(row: dict[str, Any], entity_type: str | None) -> EvalResult:
-    """Turn the F1 of one results file to the Hub's format; `entity_type` `None` = of all entities."""
-    scores = row["entities"] if entity_type is None else row["entities"]["per_type"][entity_type]
+def eval_result(row: dict[str, Any], metric: str, of: str, score: float) -> EvalResult:
+    """Turn one score of a results file to the Hub's format."""
     return EvalResult(
         task_type="token-classification",
         task_name="named entity recognition",
         dataset_type=row["dataset"],
         dataset_name=row["dataset"],
         dataset_split=row["split"],
-        metric_type="f1",
-        metric_value=percent(scores["f1"]),
-        metric_name=f"{entity_type or 'entity'} F1, knowledge: {knowledge_names(row)}",
+        metric_type=metric,
+        metric_value=percent(score),
+        metric_name=f"{of} {'F1' if metric == 'f1' else metric}, knowledge: {knowledge_names(row)}",
     )
 
 

@@ -9,15 +9,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RevisionNotFoundError
 
 from .model_card import Emissions
-from .repository import write_model_repository
+from .repository import OWN_FILES, check_repo_id, write_model_repository
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+DELETED = {"model": OWN_FILES, "dataset": ["data/*.parquet", "*/*-of-*.parquet"]}
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write there (https://huggingface.co/settings/tokens)"
 
 
@@ -46,19 +46,25 @@ def push_model(
         PermissionError: if the Hub does not let this user write there; nothing was uploaded.
         ValueError: see `write_model_repository`; `repo_id` that is no name.
     """
-    validate_repo_id(repo_id)
     with TemporaryDirectory() as scratch:
         folder = write_model_repository(checkpoint, Path(scratch) / "model", repo_id, results, licence, emissions)
         return upload_folder(folder, repo_id, "model", **upload)
 
 
-def push_dataset(configurations: Mapping[str, Mapping[str, Dataset]], repo_id: str, name: str, **upload: Any) -> str:
+def push_dataset(
+    configurations: Mapping[str, Mapping[str, Dataset]],
+    repo_id: str,
+    name: str,
+    licence: str | None = None,
+    **upload: Any,
+) -> str:
     """Publish a data set as Parquet files with embedded images and a card; see `write_parquet_configurations`.
 
     Args:
         configurations: splits of `MnerExample` rows for each configuration; the first is the default.
         repo_id: name on the Hub; the repository is made if there is none.
         name: as in `load_mner_dataset`; decides what the card says on licence and provenance.
+        licence: licence identifier of texts and images, for data of one's own.
         upload: see `upload_folder`.
 
     Returns:
@@ -70,9 +76,9 @@ def push_dataset(configurations: Mapping[str, Mapping[str, Dataset]], repo_id: s
     """
     from hf_mner.data.publishing import write_parquet_configurations
 
-    validate_repo_id(repo_id)
+    check_repo_id(repo_id)
     with TemporaryDirectory() as scratch:
-        folder = write_parquet_configurations(configurations, Path(scratch) / "dataset", name)
+        folder = write_parquet_configurations(configurations, Path(scratch) / "dataset", name, repo_id, licence)
         return upload_folder(folder, repo_id, "dataset", **upload)
 
 
@@ -86,7 +92,7 @@ def upload_folder(
     create_pr: bool = False,
     token: str | None = None,
 ) -> str:
-    """Upload a folder in one commit; files of the repository that the folder lacks are removed.
+    """Upload a folder in one commit; files of earlier uploads that the folder lacks are removed, and no others.
 
     Args:
         folder: what the repository holds afterwards.
@@ -100,9 +106,10 @@ def upload_folder(
 
     Raises:
         PermissionError: if the Hub does not let this user write there.
+        ValueError: if there is no such branch.
     """
     api = HfApi(token=token, library_name="hf_mner")
-    with explained(repo_id):
+    with explained(repo_id, revision):
         api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
         commit = api.upload_folder(
             repo_id=repo_id,
@@ -111,18 +118,23 @@ def upload_folder(
             commit_message=message,
             revision=revision,
             create_pr=create_pr,
-            delete_patterns="*",
+            delete_patterns=DELETED[repo_type],
         )
     return commit.pr_url or commit.commit_url
 
 
 @contextmanager
-def explained(repo_id: str) -> Iterator[None]:
+def explained(repo_id: str, revision: str | None) -> Iterator[None]:
     """Say of a refusal of the Hub what to do; a token never gets into the text."""
     try:
         yield
     except LocalTokenNotFoundError as error:
         raise PermissionError(f"Cannot write to {repo_id!r}: you are not logged in; {LOG_IN}.") from error
+    except RevisionNotFoundError as error:
+        raise ValueError(
+            f"`--revision {revision}` is no branch of {repo_id!r}; make it first: `hf repos branch create {repo_id}"
+            f" {revision}`."
+        ) from error
     except HfHubHTTPError as error:
         if error.response is None or error.response.status_code not in (401, 403):
             raise

@@ -19,6 +19,7 @@ from hf_mner.models.base.onnx_encoders import (
     ONNX_FOLDER,
     ONNX_INDEX,
     TEXT_INPUTS,
+    is_onnx_checkpoint,
     onnx_file,
 )
 from hf_mner.models.base.vision import feature_maps
@@ -46,9 +47,12 @@ def export_onnx(checkpoint: str | Path, output: str | Path, int8: bool = False) 
     Raises:
         ImportError: without `onnx` and `onnxscript`.
         FileExistsError: if the output folder is not empty.
-        ValueError: for MMAVK with `fusion='prefix'`, whose image enters every layer of the text encoder.
+        ValueError: for MMAVK with `fusion='prefix'`, whose image enters every layer of the text encoder, and for what
+            is such a checkpoint already.
     """
     check_exporter()
+    if is_onnx_checkpoint(Path(checkpoint)):
+        raise ValueError(f"{checkpoint} runs in ONNX Runtime already; give the checkpoint that it was made of.")
     from transformers import AutoModelForTokenClassification, AutoProcessor
 
     output = Path(output)

@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
+from hf_mner.models.base.onnx_encoders import has_onnx_encoders
+
 from .encoders import find_encoders
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -27,9 +29,11 @@ def set_precision(model: Any, precision: Precision) -> Any:
         The model.
 
     Raises:
-        ValueError: for a precision that is not known, and for `int8` elsewhere than on a CPU.
+        ValueError: for a precision that is not known, `int8` elsewhere than on a CPU, and encoders in ONNX Runtime.
     """
     check_precision(precision)
+    if precision != "float32":
+        refuse_onnx(model, f"precision={precision!r}")
     if precision == "bfloat16":
         return model.to(torch.bfloat16)
     if precision == "int8":
@@ -47,10 +51,21 @@ def check_precision(precision: str) -> None:
         raise ValueError(f"`precision={precision!r}` is not known; choose one of {', '.join(PRECISIONS)}.")
 
 
+def refuse_onnx(model: Any, option: str) -> None:
+    """Refuse an option for a model whose encoders PyTorch does not run."""
+    if has_onnx_encoders(model):
+        raise ValueError(
+            f"`{option}` is not for a checkpoint whose encoders run in ONNX Runtime; leave it out. Eight bits are"
+            " chosen when it is written: `hf-mner convert onnx --int8`."
+        )
+
+
 def quantize_linear(module: nn.Module) -> None:
     """Replace the linear layers of a module by dynamically quantised ones; in place."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torchao, its successor, needs a package of its own
+        # Both announce torchao as the successor, which is a package of its own.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
         torch.ao.quantization.quantize_dynamic(module, {nn.Linear}, dtype=torch.qint8, inplace=True)
 
 
@@ -59,6 +74,7 @@ def compile_encoders(model: Any) -> Any:
 
     The first batches wait for the compiler (half a minute on a CPU, which needs a C++ compiler).
     """
+    refuse_onnx(model, "compiled=True")
     for encoder in find_encoders(model).values():
         encoder.compile(dynamic=True)
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,9 +37,16 @@ def pipeline(
 
     if model is None and task == TASK:
         model = str(DEFAULT_CHECKPOINT)
+    check_model_path(model)
     pipe = transformers_pipeline(task, model=model, **kwargs)
     if precision != "float32":
         set_precision(pipe.model, precision)
     if compiled:
         compile_encoders(pipe.model)
     return pipe
+
+
+def check_model_path(model: Any) -> None:
+    """Refuse a path without a folder, which transformers would take for a name on the Hub."""
+    if isinstance(model, str) and model.startswith(("/", "~", "./", "../")) and not Path(model).is_dir():
+        raise FileNotFoundError(f"`model` is '{model}', which is no folder; correct it, or give a name on the Hub.")

@@ -19,7 +19,15 @@ from hf_mner.layers.losses import IGNORE_INDEX, Distillation, trust_your_teacher
 from hf_mner.layers.quantization import dequantize_state
 
 from .adapters import ADAPTER_FOLDER, OTHER_WEIGHTS, adapter_state, is_adapter_checkpoint
-from .onnx_encoders import HEADS, ONNX_FOLDER, ONNX_INDEX, is_onnx_checkpoint, load_onnx_model
+from .onnx_encoders import (
+    HEADS,
+    ONNX_FOLDER,
+    ONNX_INDEX,
+    check_onnx_dtype,
+    has_onnx_encoders,
+    is_onnx_checkpoint,
+    load_onnx_model,
+)
 
 COMPACT_WEIGHTS = "model.int8.safetensors"
 WHOLE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -163,6 +171,15 @@ class MnerPreTrainedModel(PublishesRemoteCode, PreTrainedModel):
         """
         return rows
 
+    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
+        """Save the weights, see `PreTrainedModel.save_pretrained`.
+
+        Raises:
+            ValueError: if some weights are not at hand as floats (encoders in ONNX Runtime, or in eight bits).
+        """
+        check_can_be_saved(self)
+        super().save_pretrained(save_directory, **kwargs)
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint, see `PreTrainedModel.from_pretrained`; only safetensors files are read.
@@ -172,7 +189,7 @@ class MnerPreTrainedModel(PublishesRemoteCode, PreTrainedModel):
         The encoders of one of `hf-mner convert onnx` (`onnx.json`) run in ONNX Runtime.
 
         Raises:
-            ValueError: for `use_safetensors=False`.
+            ValueError: for `use_safetensors=False`, and for a `dtype` of encoders that run in ONNX Runtime.
             OSError: if the checkpoint has no safetensors file.
         """
         if kwargs.get("use_safetensors") is False:
@@ -187,12 +204,27 @@ class MnerPreTrainedModel(PublishesRemoteCode, PreTrainedModel):
             return super().from_pretrained(name, *args, **kwargs)
         config = kwargs.pop("config", None) or cls.config_class.from_pretrained(folder)
         if is_onnx_checkpoint(folder):
+            check_onnx_dtype(kwargs.get("dtype"))
             return load_onnx_model(cls, config, folder)
         if is_adapter_checkpoint(folder):
             state = adapter_state(cls, config, folder)
         else:
             state = dequantize_state(load_file(str(folder / COMPACT_WEIGHTS)))
         return super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
+
+
+def check_can_be_saved(model: nn.Module) -> None:
+    """Refuse to save a model without the floats of its encoders: the file would lack them."""
+    if has_onnx_encoders(model):
+        raise ValueError(
+            "The encoders of this model run in ONNX Runtime and cannot be saved; copy its folder, or save the"
+            " checkpoint that it was made of."
+        )
+    if any(type(module).__module__.startswith("torch.ao.nn.quantized") for module in model.modules()):
+        raise ValueError(
+            "`precision='int8'` has replaced the weights; save the model without it, or use `hf-mner compact` for a"
+            " small file."
+        )
 
 
 def special_checkpoint(name: str | PathLike[str], kwargs: dict[str, Any]) -> Path | None:

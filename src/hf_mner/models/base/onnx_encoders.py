@@ -98,6 +98,20 @@ def is_onnx_checkpoint(folder: Path) -> bool:
     return (folder / ONNX_INDEX).is_file()
 
 
+def has_onnx_encoders(model: nn.Module) -> bool:
+    """Tell whether encoders of a model run in ONNX Runtime."""
+    return any(isinstance(module, OnnxEncoder) for module in model.modules())
+
+
+def check_onnx_dtype(dtype: Any) -> None:
+    """Refuse another type of numbers than that which the graphs compute with."""
+    if dtype not in (None, "auto", "float32", torch.float32):
+        raise ValueError(
+            f"`dtype={dtype}` is not for a checkpoint whose encoders run in ONNX Runtime; leave it out. Eight bits are"
+            " chosen when it is written: `hf-mner convert onnx --int8`."
+        )
+
+
 def load_onnx_model(model_class: Any, config: Any, folder: Path) -> Any:
     """Build a model whose encoders run in ONNX Runtime.
 

@@ -13,6 +13,7 @@ from hf_mner.models.base.configuration_base import MnerConfig
 
 Fusion = Literal["word_level", "concat", "none", "prefix"]
 FUSIONS: tuple[str, ...] = get_args(Fusion)
+TEXT_FUSIONS = ("word_level", "concat")  # those that read the auxiliary text
 
 
 @strict

@@ -30,7 +30,7 @@ from hf_mner.models.base.processing_base import (
 )
 from hf_mner.models.base.tagging import TaggingProcessor
 
-from .configuration_mmavk import FUSIONS, Fusion
+from .configuration_mmavk import FUSIONS, TEXT_FUSIONS, Fusion
 
 KnowledgePart = Literal["auxiliary", "caption", "ocr"]
 KNOWLEDGE_PARTS: tuple[str, ...] = get_args(KnowledgePart)
@@ -172,7 +172,7 @@ class MmavkProcessor(TaggingProcessor):
 
     def knowledge_text(self, example: MnerExample) -> str:
         """Return an example's auxiliary text, empty where it has none or the fusion reads none."""
-        if self.fusion not in ("word_level", "concat"):
+        if self.fusion not in TEXT_FUSIONS:
             return ""
         given = example.get("knowledge") or {}
         return " ".join(text for part in self.knowledge if (text := (given.get(part) or "").strip()))
