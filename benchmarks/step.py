@@ -17,11 +17,13 @@ import argparse
 import json
 import logging
 import resource
+import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ SIZES = {  # width, layers, heads: those of all-MiniLM-L6-v2 and of BERT-base
 }
 PLAIN_TYPE = "NAME"
 WARM_UP = 2  # updates that are not timed
+REPEATS = 5  # of reading and its parts, by turns; the medians count
 Example = dict[str, Any]
 
 
@@ -60,11 +63,15 @@ class Clock:
 
 
 class TimedUpdates(TrainerCallback):
-    """Starts a clock after the first updates and reads it after the last."""
+    """Starts a clock after the first updates and reads it after the last whole one.
 
-    def __init__(self) -> None:
+    Args:
+        last: number of the last update whose rows are a whole batch.
+    """
+
+    def __init__(self, last: int):
+        self.last = last
         self.clock: Clock | None = None
-        self.steps = 0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 theirs
         """Start."""
@@ -73,8 +80,7 @@ class TimedUpdates(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 theirs
         """Read."""
-        if self.clock is not None:
-            self.steps = state.global_step - WARM_UP
+        if self.clock is not None and state.global_step <= self.last:
             self.spent = self.clock.per_tweet(1)
 
 
@@ -145,12 +151,18 @@ def train(system: str, parts: list[Any], tweets: list[Example], batch: int, scra
     spent = {"cpu_ms_per_tweet": 0.0, "wall_ms_per_tweet": 0.0}
     for model, processor, stage, label2id in parts:
         rows = processor.rows(tweets, stage, label2id)
-        timed = TimedUpdates()
+        last = len(rows) // batch
+        if last <= WARM_UP:
+            raise ValueError(
+                f"`--batch {batch}` makes {last} updates of {len(rows)} rows, and the first {WARM_UP} are not timed;"
+                f" give at least {(WARM_UP + 1) * batch} tweets, or a smaller `--batch`."
+            )
+        timed = TimedUpdates(last)
         settings = RECIPES[system](epochs=1, batch_size=batch, learning_rate=1e-5, weight_decay=0.01)
         fit_model(model, processor, scratch / stage, settings, rows, [], None, seed=0, callbacks=[timed])
         share = len(rows) / len(tweets)  # a tweet is several rows in SCANNER's second stage
         for name, seconds in timed.spent.items():
-            spent[name] += seconds / (timed.steps * batch) * share
+            spent[name] += seconds / ((last - WARM_UP) * batch) * share
     return spent
 
 
@@ -161,17 +173,15 @@ def read(parts: list[Any], tweets: list[Example], batch: int) -> dict[str, Any]:
     for model, processor, stage, _ in parts:
         model.eval()
         whole = reader(model, processor, stage, tweets, batch)
-        whole()
-        clock = Clock()
-        whole()
-        spent = clock.per_tweet(len(tweets))
-        encoder = cpu_ms(encoders_alone(record_batches(model, whole)), len(tweets))
-        rows = cpu_ms(lambda processor=processor, stage=stage: processor.rows(tweets, stage), len(tweets))
-        for name, value in spent.items():
-            cost[name] += value
-        cost["parts"]["rows_ms"] += rows
-        cost["parts"]["encoder_ms"] += encoder
-        cost["parts"]["heads_and_decoding_ms"] += max(0.0, spent["cpu_ms_per_tweet"] - rows - encoder)
+        bare = encoders_alone(record_batches(model, whole))
+        rows = partial(processor.rows, tweets, stage)
+        turns = [[spent(run, len(tweets)) for run in (whole, rows, bare)] for _ in range(REPEATS)]
+        for name in ("cpu_ms_per_tweet", "wall_ms_per_tweet"):
+            cost[name] += statistics.median(turn[0][name] for turn in turns)
+        shares = [[one["cpu_ms_per_tweet"] for one in turn] for turn in turns]
+        cost["parts"]["rows_ms"] += statistics.median(turn[1] for turn in shares)
+        cost["parts"]["encoder_ms"] += statistics.median(turn[2] for turn in shares)
+        cost["parts"]["heads_and_decoding_ms"] += statistics.median(turn[0] - turn[1] - turn[2] for turn in shares)
     return cost
 
 
@@ -186,11 +196,11 @@ def reader(model: Any, processor: Any, stage: str, tweets: list[Example], batch:
     return run
 
 
-def cpu_ms(run: Callable[[], object], tweets: int) -> float:
-    """Return the CPU milliseconds of a run for each tweet."""
+def spent(run: Callable[[], object], tweets: int) -> dict[str, float]:
+    """Time a run."""
     clock = Clock()
     run()
-    return clock.per_tweet(tweets)["cpu_ms_per_tweet"]
+    return clock.per_tweet(tweets)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
