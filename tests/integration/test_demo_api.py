@@ -98,6 +98,10 @@ def test_an_image_is_uploaded_or_sent_along(server, ask, picture):
         ({"model": "mmavk"}, "a system that has no checkpoint here; choose one of scanner, grounded"),
         ({"model": "nothing"}, "which this demo does not have; choose one of scanner, grounded"),
         ({"threshold": 2}, "`threshold` must be between 0 and 1, got 2"),
+        ({"threshold": True}, "`threshold` must be between 0 and 1, got True"),
+        ({"text": None}, "`text` is None; expected a text with words"),
+        ({"caption": "a" * 5001}, "`caption` has 5,001 characters; expected at most 5,000"),
+        ({"model": ["x"]}, "`model` is .'x'.; expected a name. Choose one of scanner, grounded"),
         ({"knowledge": {"captoin": "a"}}, "parts that nothing reads: .'captoin'."),
         ({"image": "https://example.org/a.png"}, "web addresses are not read"),
     ],
@@ -105,6 +109,30 @@ def test_an_image_is_uploaded_or_sent_along(server, ask, picture):
 def test_what_is_refused_is_a_message(ask, fields, message):
     with pytest.raises(AppError, match=message):
         ask(**fields)
+
+
+def test_missing_and_unknown_arguments_by_name(server):
+    route = f"{server.url}/gradio_api/call"
+    event = post_json(f"{route}/v2/recognize", {"caption": "a man"})["event_id"]
+    with urllib.request.urlopen(f"{route}/recognize/{event}", timeout=60) as reply:
+        answer = reply.read().decode()
+    assert "event: error" in answer
+    assert "`text` is None; expected a text with words" in answer
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post_json(f"{route}/v2/recognize", {"text": TEXT, "captoin": "a man"})
+    assert caught.value.code == 422
+    expected = "`captoin` is no argument of /recognize; expected text, image, caption, model, threshold, knowledge."
+    assert json.load(caught.value) == {"error": f"{expected} Correct its name."}
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_half_a_character_is_a_message(server, place):
+    data = [TEXT, None, None, "scanner", 0, None]
+    data[place] = "Anna \ud800"
+    kind, answer = ask_by_http(server, data)
+    assert kind == "error"
+    name = {0: "The text", 2: "`knowledge['caption']`"}[place]
+    assert answer["error"].startswith(f"{name} has '\\ud800' at character 5, half of a character; expected whole ones.")
 
 
 def test_images_that_are_too_large_or_no_images_are_a_message(server, ask, tmp_path):

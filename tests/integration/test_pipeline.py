@@ -213,9 +213,24 @@ def test_threshold_outside_its_range_is_refused(pipe, threshold):
         pipe(TEXT, threshold=threshold)
 
 
-def test_threshold_that_is_no_number_is_refused(pipe):
-    with pytest.raises(ValueError, match="`threshold` must be between 0 and 1, got '0.5'"):
-        pipe(TEXT, threshold="0.5")
+@pytest.mark.parametrize("threshold", ["0.5", True])
+def test_threshold_that_is_no_number_is_refused(pipe, threshold):
+    with pytest.raises(ValueError, match=f"`threshold` must be between 0 and 1, got {threshold!r}"):
+        pipe(TEXT, threshold=threshold)
+
+
+@pytest.mark.parametrize(
+    ("post", "name"),
+    [
+        ("Anna \ud800", "The text"),
+        ({"tokens": ["Anna", "\udc00"]}, "The text"),
+        ({"text": TEXT, "knowledge": {"auxiliary": "Anna \ud800"}}, r"`knowledge\['auxiliary'\]`"),
+        ({"text": TEXT, "knowledge": {"encyclopedia": [{"mention": "a", "text": "Anna \ud800"}]}}, "`knowledge"),
+    ],
+)
+def test_half_a_character_is_refused(pipe, post, name):
+    with pytest.raises(ValueError, match=rf"{name}.* has '\\ud.00' at character 5, half of a character; expected"):
+        pipe(post)
 
 
 def test_unknown_keyword_is_refused(pipe):

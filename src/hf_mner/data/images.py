@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -167,8 +168,9 @@ def _readable_errors(name: str) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ValueError(f"Image {name} is larger than the pixel limit of PIL ({error}); shrink the file.") from error
     except _DECODING_ERRORS as error:
+        told = re.sub(r"<_io\.BytesIO object at 0x[0-9a-f]+>", "the image", str(error))
         raise ValueError(
-            f"Image {name} cannot be decoded ({type(error).__name__}: {error}); expected a whole image file such as"
+            f"Image {name} cannot be decoded ({type(error).__name__}: {told}); expected a whole image file such as"
             " JPEG or PNG. Replace it, or pass None for no image."
         ) from error
 

@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: Gradio describes the endpoint by its types, and reads none that are strings.
 
 import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from hf_mner.knowledge.base import KnowledgeSource
 
+ARGUMENTS = ("text", "image", "caption", "model", "threshold", "knowledge")  # of `/recognize`
 TITLE = "Multimodal named entity recognition"
 INTRODUCTION = """# {title}
 
@@ -92,7 +94,7 @@ def build_demo(
         return worker.submit(draw, *fields).result()
 
     def recognize(
-        text: str,
+        text: str | None = None,
         image: dict[str, Any] | str | None = None,
         caption: str | None = None,
         model: str = DEFAULT,
@@ -102,7 +104,7 @@ def build_demo(
         """Find the entities of a post.
 
         Args:
-            text: the post.
+            text: the post; without it, the answer says that it is missing.
             image: an uploaded file, or `data:image/png;base64,...`.
             caption: what the image shows.
             model: a name of the picker.
@@ -240,6 +242,7 @@ def launch_demo(
         server_port=port,
         share=False,
         ssr_mode=False,
+        app_kwargs={"exception_handlers": {TypeError: refuse_unknown}},
         enable_monitoring=False,
         max_file_size=(limits or Limits()).file_bytes,
         state_session_capacity=SESSIONS,
@@ -247,6 +250,18 @@ def launch_demo(
         theme=make_theme(gr),
         **options,
     )
+
+
+def refuse_unknown(request: Any, error: Exception) -> Any:
+    """Answer a request with an argument that `/recognize` does not have, where Gradio has a plain status 500."""
+    from fastapi.responses import JSONResponse
+
+    found = re.match(r"Parameter `(.*)` is not a valid key-word argument", str(error), re.DOTALL)
+    if found is None or not request.url.path.rstrip("/").endswith("/recognize"):
+        raise error
+    name = found[1] if len(found[1]) < 50 else f"{found[1][:50]}..."
+    message = f"`{name}` is no argument of /recognize; expected {', '.join(ARGUMENTS)}. Correct its name."
+    return JSONResponse({"error": message}, status_code=422)
 
 
 def make_theme(gr: Any) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from reprlib import repr as short_repr
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_mner.auto import SYSTEMS
 from hf_mner.hub.model_card import SYSTEM_NAMES
@@ -59,15 +60,17 @@ class DemoModels:
                 self.opened[name] = open_pipeline(self.checkpoints[name])
         return self.opened[name]
 
-    def check(self, name: str) -> None:
+    def check(self, name: Any) -> None:
         """Refuse a name that stands for no checkpoint.
 
         Raises:
             ValueError: naming those that do.
         """
+        known = ", ".join(self.checkpoints)
+        if not isinstance(name, str):
+            raise ValueError(f"`model` is {short_repr(name)}; expected a name. Choose one of {known}.")
         if name in self.checkpoints:
             return
-        known = ", ".join(self.checkpoints)
         if name in SYSTEMS:
             raise ValueError(
                 f"`model` is {name!r}, a system that has no checkpoint here; choose one of {known}. Whoever runs the"

@@ -7,6 +7,7 @@ import binascii
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hf_mner.data.images import load_rgb_image
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from hf_mner.knowledge.base import KnowledgeSource
     from hf_mner.pipelines.multimodal_ner import MultimodalNerPipeline
 
+WANTED = 'an object such as {"auxiliary": "..."}'
+SHORTEN = "Send the part that matters."
+
 
 class Limits(NamedTuple):
     """What a demo takes.
@@ -27,12 +31,18 @@ class Limits(NamedTuple):
         image_pixels: of one image.
         file_bytes: of one image's file.
         queue_size: requests that wait; one more is refused.
+        caption_characters: of one caption.
+        knowledge_characters: of all other knowledge of a post, as JSON.
+        knowledge_items: of each list in that knowledge.
     """
 
     text_characters: int = 5_000
     image_pixels: int = 16_000_000
     file_bytes: int = 10_000_000
     queue_size: int = 64
+    caption_characters: int = 5_000
+    knowledge_characters: int = 50_000
+    knowledge_items: int = 100
 
 
 class DemoPost(NamedTuple):
@@ -60,13 +70,20 @@ def read_post(
         ValueError: if the text is empty, something is beyond a limit, or of another kind.
     """
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"`text` is {text!r}; expected a text with words. Write what the post says.")
-    if len(text) > limits.text_characters:
-        raise ValueError(
-            f"`text` has {len(text):,} characters; expected at most {limits.text_characters:,}. Shorten it, or send"
-            " its parts one by one."
-        )
-    return DemoPost(text, read_image(image, limits, upload_folder), read_knowledge(caption, knowledge))
+        raise ValueError(f"`text` is {short_repr(text)}; expected a text with words. Write what the post says.")
+    check_length("text", text, limits.text_characters, "Shorten it, or send its parts one by one.")
+    found = read_knowledge(caption, knowledge, limits)
+    return DemoPost(text, read_image(image, limits, upload_folder), found)
+
+
+def check_length(name: str, text: str, most: int, cure: str) -> None:
+    """Refuse a text that is too long.
+
+    Raises:
+        ValueError: with both lengths.
+    """
+    if len(text) > most:
+        raise ValueError(f"`{name}` has {len(text):,} characters; expected at most {most:,}. {cure}")
 
 
 def read_image(image: Any, limits: Limits, upload_folder: str | Path) -> Image.Image | None:
@@ -140,29 +157,62 @@ def decode_address(url: str) -> bytes:
         ) from error
 
 
-def read_knowledge(caption: Any, knowledge: Any) -> Knowledge | None:
+def read_knowledge(caption: Any, knowledge: Any, limits: Limits | None = None) -> Knowledge | None:
     """Return the knowledge of a request, None without any; the pipeline checks its parts.
 
+    Args:
+        caption: None, or a text.
+        knowledge: None, a mapping, or JSON of one.
+        limits: of characters and items.
+
     Raises:
-        ValueError: if it is no mapping, or holds another caption.
+        ValueError: if it is no mapping, holds another caption, or is beyond a limit.
     """
-    if isinstance(knowledge, str):
-        try:
-            knowledge = json.loads(knowledge) if knowledge.strip() else None
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f'`knowledge` is not JSON ({error}); expected an object such as {{"auxiliary": "..."}}.'
-            ) from error
-    if knowledge and not isinstance(knowledge, Mapping):
-        raise ValueError(f'`knowledge` is {knowledge!r}; expected an object such as {{"auxiliary": "..."}}.')
-    found: dict[str, Any] = dict(knowledge) if isinstance(knowledge, Mapping) else {}
+    limits = limits or Limits()
+    found = parse_knowledge(knowledge, limits)
+    check_size(found, limits)
     if isinstance(caption, str) and caption.strip():
+        check_length("caption", caption, limits.caption_characters, SHORTEN)
         if found.get("caption"):
             raise ValueError("`caption` is given, and `knowledge` holds another one; give one of them.")
         found["caption"] = caption.strip()
     elif caption is not None and not isinstance(caption, str):
-        raise ValueError(f"`caption` is {caption!r}; expected a text, or nothing.")
+        raise ValueError(f"`caption` is {short_repr(caption)}; expected a text, or nothing.")
     return found or None  # type: ignore[return-value]
+
+
+def parse_knowledge(knowledge: Any, limits: Limits) -> dict[str, Any]:
+    """Return a request's knowledge as a new dictionary, `{}` without any.
+
+    Raises:
+        ValueError: if it is neither a mapping nor JSON of one, or is JSON beyond the limit.
+    """
+    if isinstance(knowledge, str):
+        check_length("knowledge", knowledge, limits.knowledge_characters, SHORTEN)
+        try:
+            knowledge = json.loads(knowledge) if knowledge.strip() else None
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"`knowledge` is not JSON ({error}); expected {WANTED}.") from error
+    if knowledge and not isinstance(knowledge, Mapping):
+        raise ValueError(f"`knowledge` is {short_repr(knowledge)}; expected {WANTED}.")
+    return dict(knowledge) if isinstance(knowledge, Mapping) else {}
+
+
+def check_size(knowledge: Mapping[str, Any], limits: Limits) -> None:
+    """Refuse knowledge of which a model would read for long, and notes that the sources alone write.
+
+    Raises:
+        ValueError: naming the part, and the limit.
+    """
+    if knowledge.get("sources"):
+        raise ValueError("`knowledge['sources']` is given; the demo notes itself what its sources said. Leave it out.")
+    for part, value in knowledge.items():
+        if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > limits.knowledge_items:
+            raise ValueError(
+                f"`knowledge['{part}']` has {len(value):,} items; expected at most {limits.knowledge_items:,}. Send"
+                " those that matter."
+            )
+    check_length("knowledge", json.dumps(knowledge, ensure_ascii=False), limits.knowledge_characters, SHORTEN)
 
 
 def find_entities(

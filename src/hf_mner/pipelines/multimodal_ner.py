@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from numbers import Real
@@ -16,7 +17,7 @@ from transformers.utils import logging
 
 from hf_mner.data.alignment import Word, join_words, split_words
 from hf_mner.data.images import load_rgb_image
-from hf_mner.data.schema import Entity, Knowledge, MnerExample, check_knowledge
+from hf_mner.data.schema import TEXT_PARTS, Entity, Knowledge, MnerExample, check_knowledge
 from hf_mner.hub.remote_code import PublishesRemoteCode
 from hf_mner.knowledge.base import KnowledgeSource, check_source, source_name, sources_read
 from hf_mner.models.base.modeling_base import EncodingCache
@@ -93,8 +94,8 @@ class MultimodalNerPipeline(PublishesRemoteCode, Pipeline):
             max_pixels: images with more pixels are refused (default 50 million).
             allow_urls: fetch images from `http(s)://` addresses (never from private ones; default False).
         """
-        if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
-            raise ValueError(f"`threshold` must be between 0 and 1, got {threshold!r}.")
+        if threshold is not None:
+            check_threshold(threshold)
         preprocess: dict[str, Any] = {"max_pixels": max_pixels, "allow_urls": allow_urls}
         preprocess["is_split_into_words"] = is_split_into_words
         forward: dict[str, Any] = {"threshold": threshold}
@@ -169,6 +170,7 @@ class MultimodalNerPipeline(PublishesRemoteCode, Pipeline):
         """Turn one input into words with offsets and an example."""
         fields = input_fields(inputs, is_split_into_words)
         text = fields["text"] if fields.get("tokens") is None else " ".join(fields["tokens"])
+        check_characters(text)
         words = split_words(text) if fields.get("tokens") is None else join_words(fields["tokens"])
         example: MnerExample = {
             "id": str(fields.get("id") or ""),
@@ -181,6 +183,8 @@ class MultimodalNerPipeline(PublishesRemoteCode, Pipeline):
             example["image_size"] = list(example["image"].size)
         if example["knowledge"] is not None:
             check_knowledge(example["knowledge"], example.get("image_size"))
+            for part, known in knowledge_texts(example["knowledge"]):
+                check_characters(known, f"`knowledge['{part}']`")
         return Post(text, words, example)
 
     def _forward(
@@ -270,6 +274,38 @@ class MultimodalNerPipeline(PublishesRemoteCode, Pipeline):
 def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Drop the parameters that were not given."""
     return {name: value for name, value in parameters.items() if value is not None}
+
+
+def check_threshold(threshold: Any) -> None:
+    """Refuse what is no number in [0, 1]; `True` is none.
+
+    Raises:
+        ValueError: naming the value.
+    """
+    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not 0 <= float(threshold) <= 1:
+        raise ValueError(f"`threshold` must be between 0 and 1, got {threshold!r}.")
+
+
+def check_characters(text: str, where: str = "The text") -> None:
+    """Refuse halves of characters (lone surrogates), which no tokenizer reads.
+
+    Raises:
+        ValueError: naming the first one and its place.
+    """
+    if lone := re.search("[\ud800-\udfff]", text):
+        raise ValueError(
+            f"{where} has {lone[0]!r} at character {lone.start()}, half of a character; expected whole ones. Decode"
+            " it with `errors='replace'`, or remove it."
+        )
+
+
+def knowledge_texts(knowledge: Knowledge) -> Iterator[tuple[str, str]]:
+    """Yield the texts of a post's knowledge, each behind its name."""
+    for part in TEXT_PARTS:
+        yield part, cast(dict, knowledge).get(part) or ""
+    for part, keys in (("objects", ("label", "caption")), ("encyclopedia", ("mention", "title", "text"))):
+        for record in cast(dict, knowledge).get(part) or ():
+            yield from ((part, record.get(key) or "") for key in keys)
 
 
 def check_sources(knowledge: KnowledgeSource | Sequence[KnowledgeSource]) -> list[KnowledgeSource]:

@@ -7,7 +7,15 @@ import sys
 import gradio
 import pytest
 
-from hf_mner.demo.interface import build_demo, describe_missing, example_rows, introduction, visible_errors
+from hf_mner.demo.interface import (
+    ARGUMENTS,
+    build_demo,
+    describe_missing,
+    example_rows,
+    introduction,
+    refuse_unknown,
+    visible_errors,
+)
 from hf_mner.demo.models import DemoModels
 from hf_mner.demo.posts import photograph
 from hf_mner.demo.requests import Limits
@@ -30,7 +38,8 @@ def test_one_public_endpoint_with_defaults(demo):
     assert list(public) == ["/recognize"]
     parameters = {one["parameter_name"]: one for one in public["/recognize"]["parameters"]}
     assert list(parameters) == ["text", "image", "caption", "model", "threshold", "knowledge"]
-    assert [name for name, one in parameters.items() if not one["parameter_has_default"]] == ["text"]
+    assert list(parameters) == list(ARGUMENTS)
+    assert all(one["parameter_has_default"] for one in parameters.values()), "so that a missing text is our message"
     assert parameters["model"]["parameter_default"] == "scanner"
     assert public["/recognize"]["returns"][0]["type"]["type"] == "array"
 
@@ -70,6 +79,11 @@ def test_what_a_visitor_can_mend_is_a_message():
     assert caught.value.print_exception is False
     with pytest.raises(KeyError), visible_errors():
         raise KeyError("a bug stays one")
+
+
+def test_a_bug_is_not_taken_for_an_unknown_argument():
+    with pytest.raises(TypeError, match="unhashable"):
+        refuse_unknown(None, TypeError("unhashable type"))
 
 
 def test_without_gradio_the_error_says_what_to_install(monkeypatch):

@@ -32,6 +32,8 @@ def test_systems_without_a_checkpoint_are_said_to_have_none(folder):
         models.open("mner_qg")
     with pytest.raises(ValueError, match="`model` is 'x', which this demo does not have; choose one of scanner, mine"):
         models.open("x")
+    with pytest.raises(ValueError, match=r"`model` is \['x'\]; expected a name. Choose one of scanner, mine"):
+        models.open(["x"])
 
 
 def test_a_model_is_opened_once(folder):

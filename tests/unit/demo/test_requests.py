@@ -11,7 +11,7 @@ from tiny import noisy_image
 import hf_mner
 from hf_mner.demo.requests import DemoPost, Limits, decoded_size, describe_reading, read_knowledge, read_post
 
-LIMITS = Limits(text_characters=20, image_pixels=400, file_bytes=2000)
+LIMITS = Limits(20, 400, 2000, caption_characters=30, knowledge_characters=200, knowledge_items=3)
 
 
 def png(size=(8, 8)):
@@ -68,6 +68,11 @@ def test_an_upload_and_an_address_with_the_bytes_are_read(read, uploads):
         ({"knowledge": "{"}, "`knowledge` is not JSON .*; expected an object"),
         ({"knowledge": "[1]"}, r"`knowledge` is \[1\]; expected an object"),
         ({"caption": "a", "knowledge": {"caption": "b"}}, "give one of them"),
+        ({"caption": "a" * 31}, "`caption` has 31 characters; expected at most 30. Send the part that matters"),
+        ({"knowledge": "x" * 201}, "`knowledge` has 201 characters; expected at most 200. Send the part"),
+        ({"knowledge": {"auxiliary": "x" * 200}}, "`knowledge` has 217 characters; expected at most 200"),
+        ({"knowledge": {"objects": [1] * 4}}, r"`knowledge\['objects'\]` has 4 items; expected at most 3. Send those"),
+        ({"knowledge": {"sources": [1]}}, r"`knowledge\['sources'\]` is given; .* Leave it out"),
     ],
 )
 def test_what_is_refused(read, fields, message):
@@ -92,6 +97,16 @@ def test_a_large_file_is_refused_by_its_own_name(read, uploads):
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4])
 def test_the_size_of_an_address_is_known_before_it_is_decoded(size):
     assert decoded_size(address(bytes(size))) == size
+
+
+def test_an_image_in_memory_is_not_named_by_its_address(read):
+    with pytest.raises(ValueError, match="cannot identify image file the image"):
+        read(image=address(b"no image"))
+
+
+def test_json_that_is_too_deep_is_a_message():
+    with pytest.raises(ValueError, match="`knowledge` is not JSON"):
+        read_knowledge(None, "[" * 49_000)
 
 
 def test_knowledge_from_both_fields():
