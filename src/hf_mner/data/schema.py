@@ -147,8 +147,8 @@ def check_knowledge(knowledge: Mapping[str, Any], image_size: Sequence[int] | No
     for note in knowledge.get("sources") or ():
         if not isinstance(note, Mapping) or not all(isinstance(note.get(key), str) for key in ("part", "source")):
             raise ValueError(
-                f"`knowledge['sources']` holds {note!r}; expected notes with `part` and `source`, as sources write them."
-                " Leave it out."
+                f"`knowledge['sources']` holds {note!r}; expected notes with `part` and `source`, as sources write"
+                " them. Leave it out."
             )
     for entry in knowledge.get("encyclopedia") or ():
         has_texts = isinstance(entry, Mapping) and all(isinstance(entry.get(key), str) for key in ("mention", "text"))
