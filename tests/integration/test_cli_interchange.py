@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import pytest
@@ -72,6 +73,33 @@ def test_a_data_set_becomes_a_project_and_conll(tmp_path):
     expected = "IMGID:folder-test-0\nSteve\tB-PER\nKerr\tI-PER\n\nIMGID:folder-test-1\nso\tO\n\n"
     assert (tmp_path / "back" / "test.txt").read_text() == expected
     assert (tmp_path / "again" / "test.txt").read_text() == expected
+
+
+def test_words_are_cut_where_a_format_has_words(tmp_path):
+    entity = {"entity_group": "ORG", "start": 1, "end": 4}
+    (tmp_path / "a.jsonl").write_text(json.dumps({"id": "a", "text": "#NBAFinals", "entities": [entity]}))
+    run("export", "conll", tmp_path / "a.jsonl", tmp_path / "conll", "--cut-words")
+    if importlib.util.find_spec("spacy"):
+        run("export", "spacy", tmp_path / "a.jsonl", tmp_path / "a.spacy", "--cut-words")
+    for form in ("coco", "jsonl", "label-studio"):
+        result = CliRunner().invoke(
+            app, ["export", form, str(tmp_path / "a.jsonl"), str(tmp_path / "b"), "--cut-words"]
+        )
+        assert str(result.exception) == (
+            f"`--cut-words` does not count for {form}, which counts characters. Leave it out."
+        )
+    result = CliRunner().invoke(
+        app, ["import", "jsonl", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), "--cut-words"]
+    )
+    assert "`--cut-words` does not count for JSON lines" in str(result.exception)
+
+
+def test_a_corrected_command_can_have_the_folder(tmp_path):
+    entity = {"entity_group": "ORG", "start": 0, "end": 3}
+    (tmp_path / "a.jsonl").write_text(json.dumps({"id": "a", "text": "NBA", "entities": [entity]}))
+    command = ["export", "label-studio", str(tmp_path / "a.jsonl"), str(tmp_path / "proj")]
+    assert "'ORG' is not among" in str(CliRunner().invoke(app, [*command, "--type", "PER"]).exception)
+    run(*command, "--type", "ORG")
 
 
 def test_errors_of_the_command_line(tmp_path):

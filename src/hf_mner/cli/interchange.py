@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ExportFormat = Literal["label-studio", "spacy", "conll", "coco", "jsonl"]
 ImportFormat = Literal["label-studio", "spacy", "coco", "jsonl"]
+CUT_FORMATS = ("spacy", "conll")  # those of words
 Split = Annotated[Literal["train", "validation", "test"], typer.Option(help="Split of the data set.")]
 Types = Annotated[list[str] | None, typer.Option("--type", help="Entity type (repeat it); default: those that occur.")]
 CutWords = Annotated[bool, typer.Option("--cut-words", help="Cut words where an entity begins or ends inside of one.")]
@@ -47,6 +48,8 @@ def export_posts(
     """Write posts with their entities for another program."""
     from hf_mner import interchange
 
+    if cut_words and form not in CUT_FORMATS:
+        raise ValueError(f"`--cut-words` does not count for {form}, which counts characters. Leave it out.")
     posts = read_posts_of(data, split, data_dir, granularity, on_error)
     output.parent.mkdir(parents=True, exist_ok=True)
     writers: dict[str, Callable[[], Any]] = {
@@ -54,7 +57,7 @@ def export_posts(
             posts, output, types, model_version, gold, image_prefix, on_error
         ),
         "conll": lambda: interchange.write_conll_folder({split: posts}, output, on_error, cut_words)[split],
-        "spacy": lambda: interchange.write_docs(posts, output, on_error),
+        "spacy": lambda: interchange.write_docs(posts, output, on_error, cut_words),
         "coco": lambda: interchange.write_coco(posts, output, types, on_error)["posts"],
         "jsonl": lambda: interchange.write_jsonl(posts, output),
     }
@@ -80,6 +83,8 @@ def import_posts(
     from hf_mner import interchange
 
     check_file(source, "FILE", f"a file of the format {form}")
+    if cut_words and output.suffix == ".jsonl":
+        raise ValueError("`--cut-words` does not count for JSON lines, which count characters. Leave it out.")
     part: Literal["annotations", "predictions"] = "predictions" if predictions else "annotations"
     readers: dict[str, Callable[[], Iterable[AnnotatedPost]]] = {
         "label-studio": lambda: interchange.read_label_studio(source, types, images, part, on_error),

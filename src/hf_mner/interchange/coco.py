@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .new_places import new_file
 from .posts import AnnotatedPost, OnError, box_edges, each, find_types, image_file, make_entity, post_text, with_size
 
 FIELDS = ("start", "end", "word")
@@ -93,9 +94,15 @@ def write_coco(
     types: Sequence[str] | None = None,
     on_error: OnError = "raise",
 ) -> dict[str, int]:
-    """Write posts as a COCO file; return how many posts, images and annotations it has. See `make_coco`."""
-    coco = make_coco(posts, types, on_error)
-    Path(path).write_text(json.dumps(coco, ensure_ascii=False), encoding="utf-8")
+    """Write posts as a COCO file; return how many posts, images and annotations it has. See `make_coco`.
+
+    Raises:
+        FileExistsError: if the file is there.
+        ValueError: as `make_coco` does.
+    """
+    with new_file(path) as file:
+        coco = make_coco(posts, types, on_error)
+        file.write_text(json.dumps(coco, ensure_ascii=False), encoding="utf-8")
     return {part: len(coco[part]) for part in ("posts", "images", "annotations")}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from hf_mner.data.folder_dataset import FolderPost, write_folder
 from hf_mner.data.labels import encode_bio
 
+from .new_places import new_folder
 from .posts import AnnotatedPost, OnError, each, from_example, image_file, post_name, to_example
 
 
@@ -34,15 +35,13 @@ def write_conll_folder(
         FileExistsError: if the folder holds something.
         ValueError: naming the post whose entities overlap or do not begin and end with words.
     """
-    folder = Path(output)
-    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        raise FileExistsError(f"Output '{folder}' is there and not empty; choose a new folder.")
 
     def read(post: Mapping[str, Any]) -> FolderPost:
         return to_folder_post(post, cut_words)
 
-    made = {split: list(each(part, read, on_error)) for split, part in posts.items()}
-    write_folder(made, folder)
+    with new_folder(output) as folder:
+        made = {split: list(each(part, read, on_error)) for split, part in posts.items()}
+        write_folder(made, folder)
     return {split: len(part) for split, part in made.items()}
 
 

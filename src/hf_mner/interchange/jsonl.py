@@ -10,6 +10,7 @@ from typing import Any
 
 from hf_mner.data.json_lines import JsonLine, read_json_lines
 
+from .new_places import new_file
 from .posts import AnnotatedPost, OnError, check_characters, each, image_file, make_entity, post_text
 
 WANTED = 'expected {"id", "text" or "tokens", "image", "entities"} as `hf-mner predict --output` writes it'
@@ -83,10 +84,11 @@ def write_jsonl(posts: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]
     """Write one post a line; return how many. Images must be paths or addresses.
 
     Raises:
+        FileExistsError: if the file is there.
         ValueError: naming the post whose image is pixels or bytes.
     """
     count = 0
-    with Path(path).open("w", encoding="utf-8", newline="\n") as stream:
+    with new_file(path) as file, file.open("w", encoding="utf-8", newline="\n") as stream:
         for post in posts:
             count += 1
             stream.write(json.dumps(_record(post), ensure_ascii=False) + "\n")

@@ -20,6 +20,7 @@ from hf_mner.data.images import IMAGE_SUFFIXES
 from hf_mner.data.schema import Entity
 
 from .conll import stored_image
+from .new_places import new_folder
 from .posts import (
     AnnotatedPost,
     OnError,
@@ -176,15 +177,25 @@ def write_label_studio(
         FileExistsError: if the folder holds something.
         ValueError: naming the post that does not fit, or the type that is not among `types`.
     """
-    folder = Path(output)
-    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        raise FileExistsError(f"Output '{folder}' is there and not empty; choose a new folder.")
-    prefix = f"{LOCAL_FILES}{quote_url(folder.resolve().name)}/images/" if image_prefix is None else image_prefix
-    known = list(posts)
+    name = quote_url(Path(output).resolve().name)
+    prefix = f"{LOCAL_FILES}{name}/images/" if image_prefix is None else image_prefix
+    with new_folder(output) as folder:
+        return _write_project(list(posts), folder, types, model_version, is_gold, prefix, on_error)
+
+
+def _write_project(
+    known: Sequence[AnnotatedPost],
+    folder: Path,
+    types: Sequence[str] | None,
+    model_version: str | None,
+    is_gold: bool,
+    prefix: str,
+    on_error: OnError,
+) -> int:
     labels = find_types(known) if types is None else list(types)
     has_images = any(post.get("image") is not None or has_boxes(post) for post in known)
     config = make_config(labels, has_images)
-    (folder / "images").mkdir(parents=True)
+    (folder / "images").mkdir()
 
     def make(numbered: tuple[int, AnnotatedPost]) -> dict[str, Any]:
         number, post = numbered

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as short_repr
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -109,7 +110,7 @@ def read_task(
     if chosen is None:
         return None
     post: AnnotatedPost = {"id": str(data.get("post_id") or task.get("id") or number)}
-    tokens = data.get("tokens")
+    tokens = read_tokens(data, where)
     if tokens is not None and " ".join(tokens) == data[TEXT]:
         post["tokens"] = list(tokens)
     else:
@@ -121,6 +122,18 @@ def read_task(
         post["image_size"] = size
     post["entities"] = entities
     return post
+
+
+def read_tokens(data: Mapping[str, Any], where: str) -> list[str] | None:
+    """Return the words that a task's data hold, None without any.
+
+    Raises:
+        ValueError: naming the task, if they are no list of texts.
+    """
+    tokens = data.get("tokens")
+    if tokens is None or (isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)):
+        return tokens
+    raise ValueError(f"{where}: its `tokens` are {short_repr(tokens)}; expected a list of words, or null. Correct it.")
 
 
 def choose_result(task: Mapping[str, Any], part: Part, where: str) -> list[dict[str, Any]] | None:
@@ -149,6 +162,7 @@ def read_results(
     boxes: dict[str, dict[str, Any]] = {}
     size: list[int] | None = None
     for result in results:
+        check_result(result, where)
         if result.get("type") == SPANS:
             spans[result["id"]] = read_span(result, text, types, where)
         elif result.get("type") == RECTANGLES:
@@ -164,6 +178,21 @@ def read_results(
         for owner in owner_ids:
             spans[owner]["boxes"] = [*spans[owner]["boxes"], *make_entity(text, 0, 1, "", [boxes[box_id]])["boxes"]]
     return size, sorted(spans.values(), key=lambda entity: (entity["start"], entity["end"]))
+
+
+def check_result(result: Any, where: str) -> None:
+    """Refuse what is no result, and a span or box that no relation could name.
+
+    Raises:
+        ValueError: naming the task.
+    """
+    if not isinstance(result, Mapping):
+        raise ValueError(f"{where} has the result {short_repr(result)}; expected a mapping with `type`. Remove it.")
+    if result.get("type") in (SPANS, RECTANGLES) and not isinstance(result.get("id"), str | int):
+        raise ValueError(
+            f"{where} has a result of the type {result['type']!r} with the id {result.get('id')!r}; expected a text,"
+            " by which relations name it. Give it one."
+        )
 
 
 def _scored(value: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
@@ -283,10 +312,18 @@ def find_image(image: Any, folder: Path | None, post_id: str) -> Any:
         return _decode_address(image, post_id) if image else None
     if folder is None:
         return None
-    name = unquote(image.removeprefix(LOCAL_FILES)).split("?")[0].rsplit("/", 1)[-1]
+    name = file_name(image)
     if not (folder / name).is_file():
         raise FileNotFoundError(f"Post {post_id!r}: its image {image!r} is not in '{folder}'; put `{name}` there.")
     return str(folder / name)
+
+
+def file_name(address: str) -> str:
+    """Return the name of the file at the end of an address, or of the `d` of one of Label Studio's local files."""
+    path, _, query = address.partition("?")
+    if path.endswith(LOCAL_FILES.partition("?")[0]):
+        path = next((part[2:] for part in query.split("&") if part.startswith("d=")), "")
+    return unquote(path).rsplit("/", 1)[-1]
 
 
 def _decode_address(address: Any, post_id: str) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def to_example(post: Mapping[str, Any], cut_words: bool = False) -> MnerExample:
     entities = sorted(post.get("entities") or (), key=lambda entity: entity["start"])
     check_flat(entities, post)
     if cut_words:
-        words = list(_cut_words(words, {entity[edge] for entity in entities for edge in ("start", "end")}))  # type: ignore[literal-required]
+        words = cut_at_entities(words, entities)
     example: MnerExample = {
         "id": str(post.get("id") or ""),
         "tokens": [word.text for word in words],
@@ -193,6 +193,11 @@ def check_flat(entities: Sequence[Mapping[str, Any]], post: Mapping[str, Any]) -
         if other["start"] < one["end"]:
             names = [f"{item['entity_group']} at {item['start']}-{item['end']}" for item in (one, other)]
             raise ValueError(f"{post_name(post)}: {names[0]} and {names[1]} overlap; BIO tags hold one. Keep one.")
+
+
+def cut_at_entities(words: Iterable[Word], entities: Iterable[Mapping[str, Any]]) -> list[Word]:
+    """Return the words, cut where an entity begins or ends inside of one."""
+    return list(_cut_words(words, {entity[edge] for entity in entities for edge in ("start", "end")}))
 
 
 def _cut_words(words: Iterable[Word], borders: set[int]) -> Iterator[Word]:

@@ -24,13 +24,18 @@ class HfMner:
         threshold: entities with a lower score are left out.
         batch_size: documents in one forward pass, where `nlp.pipe` does not say.
         device: of the model, such as `"cuda:0"`; None = the pipeline's choice.
+
+    Raises:
+        ValueError: if the threshold is not in [0, 1].
     """
 
     def __init__(
         self, model: str | None = None, threshold: float = 0.0, batch_size: int = 32, device: str | None = None
     ):
         from hf_mner.pipelines import pipeline
+        from hf_mner.pipelines.multimodal_ner import check_threshold
 
+        check_threshold(threshold)
         register_extensions()
         options: dict[str, Any] = {} if device is None else {"device": device}
         self.pipeline = pipeline(model=model, **options)

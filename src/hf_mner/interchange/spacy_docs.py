@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from hf_mner.data.schema import Entity
 
-from .posts import AnnotatedPost, OnError, each, make_entity, post_name, post_text, post_words
+from .new_places import new_file
+from .posts import AnnotatedPost, OnError, cut_at_entities, each, make_entity, post_name, post_text, post_words
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Span
@@ -48,7 +49,7 @@ def register_extensions() -> None:
             )
 
 
-def to_doc(post: AnnotatedPost, vocab: Vocab | None = None) -> Doc:
+def to_doc(post: AnnotatedPost, vocab: Vocab | None = None, cut_words: bool = False) -> Doc:
     """Return a post as a document.
 
     Its tokens are the package's own words, and the spaces between them where there is more than one. `doc.ents` has
@@ -58,6 +59,7 @@ def to_doc(post: AnnotatedPost, vocab: Vocab | None = None) -> Doc:
     Args:
         post: with predicted or gold entities.
         vocab: of the pipeline that reads the document; default: a blank one.
+        cut_words: cut words where an entity begins or ends inside of one (`NBA` in `#NBAFinals`).
 
     Raises:
         ImportError: if spaCy is not installed, with how to install it.
@@ -69,7 +71,8 @@ def to_doc(post: AnnotatedPost, vocab: Vocab | None = None) -> Doc:
     from spacy.vocab import Vocab
 
     text = post_text(post)
-    words, spaces = get_words_and_spaces([word.text for word in post_words(post)], text)
+    own = cut_at_entities(post_words(post), post.get("entities") or ()) if cut_words else post_words(post)
+    words, spaces = get_words_and_spaces([word.text for word in own], text)
     doc = Doc(Vocab() if vocab is None else vocab, words=words, spaces=spaces)
     doc.user_data["id"] = str(post.get("id") or "")
     if post.get("image") is not None:
@@ -77,7 +80,7 @@ def to_doc(post: AnnotatedPost, vocab: Vocab | None = None) -> Doc:
     if lost := set_entities(doc, post.get("entities") or (), alignment_mode="strict"):
         raise ValueError(
             f"{post_name(post)}: {lost[0]['word']!r} at characters {lost[0]['start']}-{lost[0]['end']} does not begin"
-            " and end with a word; move its borders."
+            " and end with a word; move its borders, or cut the words with `cut_words=True` (`--cut-words`)."
         )
     return doc
 
@@ -184,15 +187,22 @@ GETTERS = {"boxes": get_boxes, "score": get_score}
 SETTERS: dict[str, Any] = {"boxes": set_boxes, "score": set_score}
 
 
-def write_docs(posts: Iterable[AnnotatedPost], path: str | os.PathLike[str], on_error: OnError = "raise") -> int:
+def write_docs(
+    posts: Iterable[AnnotatedPost],
+    path: str | os.PathLike[str],
+    on_error: OnError = "raise",
+    cut_words: bool = False,
+) -> int:
     """Write posts as a `.spacy` file, which `spacy train` reads; return how many. Images are left out.
 
     Args:
         posts: with predicted or gold entities.
         path: the file.
         on_error: what a bad post does: stop, or be reported in the log and skipped.
+        cut_words: see `to_doc`.
 
     Raises:
+        FileExistsError: if the file is there.
         ImportError: if spaCy is not installed, with how to install it.
         ValueError: as `to_doc` does.
     """
@@ -200,9 +210,10 @@ def write_docs(posts: Iterable[AnnotatedPost], path: str | os.PathLike[str], on_
     from spacy.tokens import DocBin
 
     docs = DocBin(store_user_data=True)
-    for doc in each(posts, lambda post: to_doc(without_image(post)), on_error):
-        docs.add(doc)
-    docs.to_disk(Path(path))
+    with new_file(path) as file:
+        for doc in each(posts, lambda post: to_doc(without_image(post), cut_words=cut_words), on_error):
+            docs.add(doc)
+        docs.to_disk(file)
     return len(docs)
 
 

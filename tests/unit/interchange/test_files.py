@@ -84,6 +84,29 @@ def test_conll_refuses_what_it_cannot_hold(tmp_path):
     missing = {"id": "a", "text": "x", "image": str(tmp_path / "no.png")}
     with pytest.raises(ValueError, match=r"Post 'a': image '.*no\.png' does not exist"):
         write_conll_folder({"train": [missing]}, tmp_path / "d")
+    bad_word = {"id": "a", "tokens": ["a\tb"]}
+    with pytest.raises(ValueError, match="has a tab or a line break"):
+        write_conll_folder({"train": [bad_word]}, tmp_path / "d")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"], "a failure leaves nothing"
+
+
+@pytest.mark.parametrize("write", [write_coco, write_jsonl])
+def test_files_are_whole_and_never_replaced(tmp_path, post, write):
+    bad = {**post, "image_size": [1, 1]}  # too small for its box, and JSON holds no pixels
+    with pytest.raises(ValueError, match="kerr"):
+        write([without_image(post), bad], tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+    write([without_image(post)], tmp_path / "a")
+    content = (tmp_path / "a").read_bytes()
+    with pytest.raises(FileExistsError, match=r"Output '.*a' is there; choose a new file, or remove it"):
+        write([], tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == content
+
+
+def test_an_empty_folder_may_be_there(tmp_path):
+    (tmp_path / "a").mkdir()
+    assert write_conll_folder({"train": [{"id": "a", "text": "x", "entities": []}]}, tmp_path / "a") == {"train": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize("seed", range(3))

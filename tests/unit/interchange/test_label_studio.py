@@ -168,6 +168,17 @@ BAD = {
     "unknown size": (lambda t: spoil(t, 1, original_width=None), r"expected `original_width`"),
     "other result": (lambda t: spoil(t, 3, type="choices"), r"a result of the type 'choices'"),
     "two annotations": (lambda t: t["annotations"].append({"result": []}), r"has 2 annotations that count"),
+    "span without id": (
+        lambda t: results(t)[0].pop("id"),
+        r"type 'labels' with the id None; expected a text.*Give it",
+    ),
+    "box without id": (lambda t: results(t)[1].pop("id"), r"type 'rectanglelabels' with the id None; expected"),
+    "no result": (lambda t: results(t).append(3), r"has the result 3; expected a mapping with `type`. Remove it"),
+    "numbers as words": (
+        lambda t: t["data"].update(tokens=[1, 2]),
+        r"its `tokens` are \[1, 2\]; expected a list of words",
+    ),
+    "no list of words": (lambda t: t["data"].update(tokens=3), r"its `tokens` are 3; expected a list of words"),
     "no text": (lambda t: t["data"].pop("text"), r"no `data` with a `text`"),
 }
 
@@ -199,6 +210,9 @@ def test_images_in_a_task_and_in_a_folder(tmp_path, post, caplog):
     content = (tmp_path / "a b.png").read_bytes()
     addresses = {
         "/data/local-files/?d=project/images/a%20b.png": str(tmp_path / "a b.png"),
+        "https://host/data/local-files/?d=project/images/a%20b.png": str(tmp_path / "a b.png"),
+        "http://host:8080/ls/data/local-files/?x=1&d=a%20b.png": str(tmp_path / "a b.png"),
+        "https://host/images/a%20b.png?token=a/b": str(tmp_path / "a b.png"),
         "s3://bucket/images/a b.png": str(tmp_path / "a b.png"),
         "data:image/png;base64," + base64.b64encode(content).decode(): {"bytes": content, "path": None},
     }
@@ -216,8 +230,10 @@ def test_images_in_a_task_and_in_a_folder(tmp_path, post, caplog):
 def test_what_cannot_be_written_is_named(tmp_path, post):
     with pytest.raises(ValueError, match=r"Post 'kerr': the type 'LOC' is not among `types` \(PER\)"):
         write_label_studio([post], tmp_path / "a", ["PER"])
-    with pytest.raises(FileExistsError, match="not empty"):
-        write_label_studio([post], tmp_path / "a", ["PER"])
+    assert not list(tmp_path.iterdir()), "so that the corrected call can have the folder"
+    assert write_label_studio([post], tmp_path / "a") == 1
+    with pytest.raises(FileExistsError, match="is there and not empty; choose a new folder"):
+        write_label_studio([post], tmp_path / "a")
     wide = {**post, "image_size": [4, 8]}
     with pytest.raises(ValueError, match=r"Post 'kerr': box .* leaves its image of width 4"):
         make_task(wide)

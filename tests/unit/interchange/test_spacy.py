@@ -27,6 +27,8 @@ def test_a_round_trip_changes_nothing(tmp_path, seed, is_flat):
             ]
     assert write_docs(posts, tmp_path / "a.spacy") == len(posts)
     assert list(read_docs(tmp_path / "a.spacy")) == posts
+    with pytest.raises(FileExistsError, match="is there; choose a new file"):
+        write_docs(posts, tmp_path / "a.spacy")
 
 
 def test_overlaps_are_spans_and_the_best_are_entities():
@@ -55,6 +57,8 @@ def test_entities_inside_of_words_are_an_error():
     entity = {"entity_group": "ORG", "word": "NBA", "start": 1, "end": 4, "boxes": []}
     with pytest.raises(ValueError, match="Post 'a': 'NBA' at characters 1-4 does not begin and end with a word"):
         to_doc({"id": "a", "text": "#NBAFinals", "entities": [entity]})
+    doc = to_doc({"id": "a", "text": "#NBAFinals", "entities": [entity]}, cut_words=True)
+    assert ([token.text for token in doc], [ent.text for ent in doc.ents]) == (["#", "NBA", "Finals"], ["NBA"])
 
 
 def test_documents_of_other_pipelines():
@@ -92,6 +96,12 @@ def test_the_component_finds_what_the_pipeline_finds(nlp, scanner_folder):
             {**entity, "score": None, "boxes": None} for entity in others
         ]
     assert [ent.text for ent in nlp(TEXTS[0]).ents]
+
+
+@pytest.mark.parametrize("threshold", [7, -0.1])
+def test_a_bad_threshold_is_refused_where_it_is_given(threshold):
+    with pytest.raises(ValueError, match="`threshold` must be between 0 and 1, got"):
+        spacy.blank("en").add_pipe("hf_mner", config={"model": "none", "threshold": threshold})
 
 
 def test_images_may_be_user_data(nlp):
