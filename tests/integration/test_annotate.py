@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,7 +205,8 @@ def test_bad_rows_are_left_out_and_reported(arguments, bad_posts, tmp_path):
     assert [row["id"] for row in read(tmp_path / "a")] == [
         row["id"] for number, row in enumerate(ROWS[:30]) if number not in (4, 17)
     ]
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["data", "manifest.json", "rejects.jsonl"]
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == [".lock", "data", "manifest.json", "rejects.jsonl"]
 
 
 def test_a_job_that_stopped_at_a_bad_row_goes_on_with_skip(arguments, tmp_path):
@@ -263,6 +265,8 @@ def test_knowledge_by_column_and_by_source(scanner_folder, tmp_path):
         (["--knowledge-column", "caption"], "write PART=COLUMN"),
         (["--address", "auto"], "add `engine='ray'`"),
         (["--text-column", "tweet"], "`text_column` is 'tweet'; the input has the columns id, text"),
+        (["--device", "cuda:99"], "`device='cuda:99'` is not here: PyTorch sees"),
+        (["--device", "gpu"], "`device='gpu'` is no device; expected one such as 'cpu' or 'cuda:0'"),
         (["--entities-column", "id"], "The input has a column 'id', and so would the output"),
     ],
 )
@@ -270,6 +274,31 @@ def test_errors_of_the_command(posts, tmp_path, options, message):
     result = run(posts, tmp_path / "out", *options)
     assert message in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_two_processes_do_not_write_one_folder(arguments, tmp_path):
+    told = pytest.raises(FileExistsError, match="is being written by another process; wait for it, or choose")
+    with jobs_module.locked(tmp_path / "out"), told:
+        annotate(output=tmp_path / "out", **arguments)
+    with jobs_module.locked(tmp_path / "out"):
+        assert (tmp_path / "out" / ".lock").is_file(), "the file stays, for others may have it open"
+    annotate(output=tmp_path / "out", **arguments)
+
+
+def test_a_job_that_another_process_finished_meanwhile_is_left_as_it_is(arguments, expected, tmp_path, monkeypatch):
+    shutil.copytree(expected, tmp_path / "out")
+    answers = iter([False, True])  # before the lock, and under it
+    monkeypatch.setattr(jobs_module, "check_folder", lambda *_: next(answers))
+    monkeypatch.setattr(jobs_module, "run_shards", None)
+    assert annotate(output=tmp_path / "out", **arguments).new_rows == 0
+    assert digests(tmp_path / "out") == digests(expected)
+
+
+def test_without_locks_of_the_system_a_job_goes_on_and_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with jobs_module.locked(tmp_path / "out"):
+        pass
+    assert "has no locks for files; take care that no other process" in caplog.text
 
 
 def test_arguments_that_nothing_reads(posts, tmp_path):

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 from hf_mner.knowledge.store import Progress
 
 from .columns import find_columns
+from .devices import check_device
 from .fingerprint import describe_job
 from .inputs import open_collection
 from .manifest import FILE, FORMAT, LOCK, check_folder, read_manifest, write_json
 from .settings import Settings
 from .shard_files import ShardFiles
 from .workers import Job
+
+logger = logging.getLogger(__name__)
 
 Engine = Literal["local", "ray"]
 Report = Callable[[Progress], object]
@@ -104,6 +107,8 @@ def annotate(
         ImportError: if Ray is asked for and not installed, with how to install it.
     """
     check_engine(engine, workers, address)
+    if address is None:  # a cluster has devices of its own
+        check_device(device)
     chosen = make_settings(settings)
     collection = open_collection(data, split)
     found = find_columns(
@@ -179,16 +184,32 @@ def run_job(
     files = job.files
     if not check_folder(files.folder, fingerprint):
         with locked(files.folder):
-            files.remove_unfinished()
-            start = {"format": FORMAT, "finished": False, "rows": files.num_rows, "shards": files.count}
-            write_json(files.folder / FILE, {**start, "fingerprint": fingerprint})
-            new_rows, seconds = run_shards(job, engine, workers, address, progress)
-            finish(files, start, fingerprint)
+            new_rows, seconds = go_on(job, fingerprint, engine, workers, address, progress)
     else:
         new_rows, seconds = 0, 0.0
         report(progress, files, files.num_rows, 0)
     files.remove_reject_parts()
     return Summary(files.folder, **read_totals(files.folder), new_rows=new_rows, seconds=seconds)
+
+
+def go_on(
+    job: Job,
+    fingerprint: Mapping[str, Any],
+    engine: Engine,
+    workers: int,
+    address: str | None,
+    progress: Report | None,
+) -> tuple[int, float]:
+    """Do what is left of a job whose folder is locked; return the rows of new shards, and the seconds it took."""
+    files = job.files
+    if check_folder(files.folder, fingerprint):  # again: another process may have had the lock until now
+        return 0, 0.0
+    files.remove_unfinished()
+    start = {"format": FORMAT, "finished": False, "rows": files.num_rows, "shards": files.count}
+    write_json(files.folder / FILE, {**start, "fingerprint": fingerprint})
+    done = run_shards(job, engine, workers, address, progress)
+    finish(files, start, fingerprint)
+    return done
 
 
 def run_shards(
@@ -242,16 +263,31 @@ def read_totals(folder: Path) -> dict[str, int]:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of an output folder; the lock ends with the process, however it ends.
 
+    The file of the lock stays: one that is removed can be locked twice, by who opened it before and who makes it anew.
+
     Raises:
         FileExistsError: if another process works on it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(file)
         except BlockingIOError as error:
             raise FileExistsError(
                 f"Output '{folder}' is being written by another process; wait for it, or choose a new folder."
             ) from error
         yield
-        (folder / LOCK).unlink(missing_ok=True)
+
+
+def lock_file(file: IO[str]) -> None:
+    """Lock an open file; where the system has no such locks (Windows), say so once and go on without.
+
+    Raises:
+        BlockingIOError: if another process has locked it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        logger.warning("This system has no locks for files; take care that no other process writes the same output.")
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
