@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
+from reprlib import repr as short_repr
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -53,15 +54,13 @@ def render(
         HTML that needs no other file, no network and no script; None where a notebook has shown it.
 
     Raises:
-        ValueError: if numbers of posts differ, or an entity leaves its text or image.
+        FileNotFoundError: if there is no such image.
+        ValueError: if an argument is of another kind, numbers of posts differ, or an entity leaves its text or image.
     """
     if isinstance(types, str):
         raise ValueError(f"`types` is {types!r}; expected a list of types, for example `types=[{types!r}]`.")
     posts = pair_posts(entities, text, image)
-    bodies = [
-        render_post(found, one, load_rgb_image(picture) if picture is not None else None, colors, types)
-        for found, one, picture in posts
-    ]
+    bodies = [render_post(found, one, open_image(picture), colors, types) for found, one, picture in posts]
     style = (FOLDER / "style.html").read_text(encoding="utf-8")
     html = f'{style}<div class="hf-mner">\n' + "\n".join(bodies) + "\n</div>"
     if page:
@@ -77,8 +76,10 @@ def pair_posts(entities: Sequence[Any], text: str | Sequence[str], image: Any) -
     """Return entities, text and image of each post.
 
     Raises:
-        ValueError: if the numbers of them differ, or entities of several posts are given for one text.
+        ValueError: if one is of another kind, the numbers of them differ, or entities of several posts are given for
+            one text.
     """
+    check_kinds(entities, text)
     if isinstance(text, str):
         if any(isinstance(entity, list | tuple) for entity in entities):
             raise ValueError("`entities` holds lists, and `text` is one text; pass the list of this text's entities.")
@@ -91,6 +92,55 @@ def pair_posts(entities: Sequence[Any], text: str | Sequence[str], image: Any) -
             f"Got {len(entities)} lists of entities, {len(text)} texts and {len(images)} images; pass as many of each."
         )
     return list(zip(entities, text, images, strict=True))
+
+
+def check_kinds(entities: Any, text: Any) -> None:
+    """Refuse entities that are no list, and a text that is neither one nor a list of them.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    if not is_list(entities):
+        raise ValueError(
+            f"`entities` is {short_repr(entities)}; expected a list as `pipeline('multimodal-ner')` returns it. Pass"
+            " `[]` for none."
+        )
+    if isinstance(text, str):
+        return
+    if not is_list(text) or not all(isinstance(one, str) for one in text):
+        raise ValueError(
+            f"`text` is {short_repr(text)}; expected the text that the entities were found in, or a list of texts."
+            " Pass what the pipeline was given."
+        )
+    for place, own in enumerate(entities):
+        if not is_list(own):
+            raise ValueError(
+                f"`entities` of text number {place} (counted from 0) is {short_repr(own)}; expected a list. Pass `[]`"
+                " for none."
+            )
+
+
+def is_list(value: Any) -> bool:
+    """Tell whether this is a list, a tuple, an array or the like."""
+    return isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
+
+
+def open_image(image: Any) -> Image.Image | None:
+    """Open a post's image, None without one.
+
+    Raises:
+        FileNotFoundError: naming the file that is not there.
+        ValueError: if it cannot be read.
+    """
+    if image is None:
+        return None
+    try:
+        return load_rgb_image(image)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"`image` is '{error.filename or image}', which does not exist; expected an image file. Correct its path,"
+            " or pass None for no image."
+        ) from error
 
 
 def render_post(

@@ -232,6 +232,27 @@ def test_what_does_not_fit_is_refused(bad, message):
         read([bad], image=noisy_image(0))
 
 
+@pytest.mark.parametrize(
+    ("entities", "text", "message"),
+    [
+        (None, TEXT, r"`entities` is None; expected a list .* Pass `\[\]` for none"),
+        (entity(0, 4), TEXT, "`entities` is .*'entity_group'.*; expected a list"),
+        ([], None, "`text` is None; expected the text that the entities were found in, or a list of texts"),
+        ([[]], [None], r"`text` is \[None\]; expected the text"),
+        ([], TEXT.encode(), "`text` is b'.*; expected the text"),
+        ([[], None], [TEXT, TEXT], r"`entities` of text number 1 .counted from 0. is None; expected a list"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(entities, text, message):
+    with pytest.raises(ValueError, match=message):
+        hf_mner.render(entities, text)
+
+
+def test_an_image_that_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"`image` is '.*no\.png', which does not exist; .* Correct its path"):
+        hf_mner.render([], TEXT, tmp_path / "no.png")
+
+
 def test_entities_of_the_pipeline_alone_are_enough():
     seen = read([{"entity_group": "PER", "start": 13, "end": 25}])
     assert seen.labels == ["1 PER"]
