@@ -9,8 +9,18 @@ from tables import read, table
 
 
 def annotation_rates() -> str:
-    """Rate and memory of each engine and number of workers."""
-    measured = read("annotation/collection")
+    """Rate and memory of each engine and number of workers, beside trainings."""
+    return rates("collection")
+
+
+def annotation_scaling() -> str:
+    """Rate and memory of one and two workers on a machine that does nothing else."""
+    return rates("scaling")
+
+
+def rates(name: str) -> str:
+    """Rate and memory of the arms of a results file."""
+    measured = read(f"annotation/{name}")
     rows = [arm_row(arm) for arm in measured["arms"]]
     header = [f"{measured['rows']:,} posts, shards of {measured['shard_size']:,}", "posts/s", "CPU s for 1,000 posts"]
     header += ["peak MB", "peak MB by quarter of the run", "bytes as in the first line"]
@@ -48,5 +58,6 @@ def annotation_kills() -> str:
 
 ANNOTATION_TABLES: dict[str, Callable[[], str]] = {
     "annotation_rates": annotation_rates,
+    "annotation_scaling": annotation_scaling,
     "annotation_kills": annotation_kills,
 }
