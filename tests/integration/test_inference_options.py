@@ -135,8 +135,8 @@ def test_fewer_bits_change_scores_a_little(checkpoint, precision):
     assert torch.cosine_similarity(ours, theirs, dim=0) > 0.995
 
 
-def test_compiled_encoders_give_the_same(checkpoint, monkeypatch):
-    # The compiler itself takes half a minute; "eager" is its front end alone.
+def test_every_encoder_is_given_to_the_compiler(checkpoint, monkeypatch):
+    # The compiler itself takes half a minute and is not run here.
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **kwargs: compiled.append(kwargs))
     model = compile_encoders(AutoModel.from_pretrained(checkpoint))
