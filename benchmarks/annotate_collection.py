@@ -85,7 +85,7 @@ class Arm:
         """Start the command."""
         command = [sys.executable, "-m", "hf_mner.cli.main", "annotate", str(self.posts), str(self.output)]
         command += ["--engine", self.engine, "--workers", str(self.workers)]
-        command += ["--shard-size", str(self.options.shard_size)]
+        command += ["--shard-size", str(self.options.shard_size), "--precision", self.options.precision]
         if self.options.model:
             command += ["--model", self.options.model]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -226,6 +226,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--shard-size", type=int, default=5_000)
     parser.add_argument("--model", help="checkpoint; default: the embedded one")
+    parser.add_argument("--precision", default="float32", help="float32, bfloat16 or int8")
     parser.add_argument("--alike", action="store_true", help="no noise: most posts are like others")
     parser.add_argument("--engines", nargs="+", default=["local", "ray"])
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
@@ -254,6 +255,8 @@ def main() -> int:
             "rows": options.rows,
             "tweets": len(texts),
             "is_alike": options.alike,
+            "model": Path(options.model).name if options.model else "embedded",
+            "precision": options.precision,
             "shard_size": options.shard_size,
             "posts_mb": posts.stat().st_size / 1e6,
             "cpus": psutil.cpu_count(),
