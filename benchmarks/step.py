@@ -28,22 +28,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, BertConfig, BertModel, TrainerCallback
+from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 import hf_mner
+from benchmarks.random_encoders import SIZES, write_encoder
 from benchmarks.timing import encoders_alone, record_batches
 from hf_mner.data.bio_files import BioFormat, iterate_bio_blocks, parse_bio_block
 from hf_mner.data.labels import bio_labels, decode_bio
 from hf_mner.models.base.recognition import run_rows
-from hf_mner.pipelines import DEFAULT_CHECKPOINT
 from hf_mner.training.fitting import fit_model
 from hf_mner.training.recipes import JointRecipe, JointTaggingRecipe, StageRecipe, TaggingRecipe
 
-SIZES = {  # width, layers, heads: those of all-MiniLM-L6-v2 and of BERT-base
-    "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
-    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
-}
 PLAIN_TYPE = "NAME"
 WARM_UP = 2  # updates that are not timed
 REPEATS = 5  # of reading and its parts, by turns; the medians count
@@ -100,14 +96,6 @@ def read_tweets(path: Path, limit: int | None) -> list[Example]:
         }
         for number, (tokens, tags) in enumerate(pairs[:limit])
     ]
-
-
-def write_encoder(size: str, folder: Path) -> str:
-    """Save an encoder of random weights with BERT's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(str(DEFAULT_CHECKPOINT), trust_remote_code=False)
-    tokenizer.save_pretrained(folder)
-    BertModel(BertConfig(vocab_size=len(tokenizer), **SIZES[size])).save_pretrained(folder)
-    return str(folder)
 
 
 def build(system: str, encoder: str, types: list[str]) -> list[tuple[Any, Any, str, dict[str, int]]]:

@@ -11,8 +11,9 @@ from types import GeneratorType
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from tiny import tiny_examples, tiny_image, tiny_mmavk, tiny_mmavk_processor
+from torch.utils.data import Dataset as TorchDataset
 from transformers import pipeline
 
 import hf_mner
@@ -133,6 +134,51 @@ def test_generator_is_read_lazily(pipe, expected, batch_size):
     assert not isinstance(found, list)
     assert_same(next(iter(found)), expected)
     assert len(asked) <= 3 * batch_size
+
+
+def test_texts_of_a_list_share_batches_by_length(pipe):
+    """Long and short texts come by turns; each pair that the encoder reads is of one length."""
+    padding = []
+    hook = pipe.model.span_detection.text_model.register_forward_pre_hook(
+        lambda _, __, kwargs: padding.append(int((kwargs["attention_mask"] == 0).sum())), with_kwargs=True
+    )
+    try:
+        found = pipe([TEXT, f"{TEXT} {OTHER}"] * 4, batch_size=2)
+    finally:
+        hook.remove()
+    assert len(found) == 8
+    assert padding == [0] * 4
+
+
+def test_images_are_not_read_far_ahead(pipe):
+    opened = []
+
+    def post(number: int) -> dict:
+        opened.append(number)
+        return {"text": TEXT, "image": tiny_image()}
+
+    class Posts(TorchDataset):
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, index: int) -> dict:
+            return post(index)
+
+    next(iter(pipe(Posts(), batch_size=2)))
+    assert opened == [0, 1]
+
+
+def test_what_comes_before_a_bad_post_of_a_data_set_is_given(pipe, expected):
+    found = iter(pipe(Dataset.from_dict({"text": [TEXT, TEXT, TEXT, None]}), batch_size=2))
+    assert_same(next(found), expected)
+    assert_same(next(found), expected)
+    with pytest.raises(ValueError, match=r"Post number 3 \(counted from 0\): .* no text"):
+        next(found)
+
+
+def test_splits_of_a_data_set_are_not_read_as_posts(pipe):
+    with pytest.raises(ValueError, match="has the splits train, test; pass one of them"):
+        pipe(DatasetDict({name: Dataset.from_dict({"text": [TEXT]}) for name in ("train", "test")}))
 
 
 def test_generator_gives_all(pipe):

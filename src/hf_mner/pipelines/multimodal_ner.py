@@ -9,7 +9,7 @@ from numbers import Real
 from os import PathLike
 from typing import Any, NamedTuple, cast
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import AutoModelForTokenClassification, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
@@ -29,6 +29,7 @@ logger = logging.get_logger(__name__)
 
 TASK = "multimodal-ner"
 INPUT_KEYS = ("text", "tokens", "image", "knowledge", "id")
+READ_AHEAD = 64  # batches of a list whose texts are sorted by length together
 BAD_POST = (ValueError, TypeError, OSError)  # what an unreadable post or image raises
 
 
@@ -52,6 +53,21 @@ class NumberedPosts(PipelineDataset):
                 raise
             kind = type(error) if type(error) in (TypeError, OSError, FileNotFoundError) else ValueError
             raise kind(f"Post number {index} (counted from 0): {error}") from error
+
+
+class Rows(Dataset):
+    """A data set of the `datasets` library as one of PyTorch, which `Pipeline` reads without a copy."""
+
+    def __init__(self, rows: Any):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        """Return a row."""
+        return self.rows[index]
 
 
 class MultimodalNerPipeline(PublishesRemoteCode, Pipeline):
@@ -131,13 +147,19 @@ class MultimodalNerPipeline(PublishesRemoteCode, Pipeline):
         if isinstance(inputs, list) and not inputs:
             return []
         if is_dataset(inputs):
-            inputs = (row for row in inputs)
+            if isinstance(inputs, Mapping):
+                raise ValueError(f"The data set has the splits {', '.join(inputs)}; pass one of them.")
+            inputs = Rows(inputs) if hasattr(inputs, "__len__") else (row for row in inputs)
         return super().__call__(inputs, **kwargs)
 
     def get_iterator(
         self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
     ) -> Iterator[list[Entity]]:
-        """Read the posts in batches; texts with and without images, long and short, share a batch.
+        """Read the posts in batches; texts with and without images share a batch.
+
+        Of a list or a data set, the posts of up to `READ_AHEAD` batches are known before the first is read, so that
+        texts of similar length share one and padding costs little. A generator may wait for the answer to its last
+        post, so that its batches are read as they come.
 
         Departure from `Pipeline`: tensors are made in `_forward`, by the processor, because the number of network
         inputs follows from the texts (windows, candidates) and not from the number of posts.
@@ -150,7 +172,7 @@ class MultimodalNerPipeline(PublishesRemoteCode, Pipeline):
         forward_params = {**forward_params, "batch_size": max(batch_size, 1), "cache": EncodingCache()}
         return (
             self.postprocess(output, **postprocess_params)
-            for batch in loader
+            for batch in (read_ahead(loader, READ_AHEAD) if is_sized else loader)
             for output in self.forward(batch, **forward_params)
         )
 
@@ -269,6 +291,28 @@ class MultimodalNerPipeline(PublishesRemoteCode, Pipeline):
         """
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
+
+
+def read_ahead(batches: Iterable[list[Post]], count: int) -> Iterator[list[Post]]:
+    """Join batches, up to `count` at once; as images fill the memory, no more than one batch with an image.
+
+    If a batch cannot be read, those before it are given first.
+    """
+    joined: list[Post] = []
+    number = 0
+    try:
+        for batch in batches:
+            joined += batch
+            number += 1
+            if number == count or any(post.example["image"] is not None for post in batch):
+                yield joined
+                joined, number = [], 0
+    except BAD_POST:
+        if joined:
+            yield joined
+        raise
+    if joined:
+        yield joined
 
 
 def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
