@@ -290,6 +290,9 @@ def test_what_would_be_published_can_be_looked_at(scanner_folder, results, tmp_p
     card = (tmp_path / "out" / "README.md").read_text()
     assert "It emitted 3.5 g of CO2 equivalents (a meter)." in card
     assert yaml.safe_load(card.split("---\n")[1])["co2_eq_emissions"] == {"emissions": 3.5, "source": "a meter"}
+    alone = ["card", str(tmp_path / "run"), str(tmp_path / "card.md"), "--results", str(results), "--repo", "me/dry"]
+    assert command(*alone, "--co2", "3.5", "--co2-source", "a meter").returncode == 0
+    assert (tmp_path / "card.md").read_text() == card
     assert "is not empty; choose a new folder" in str(command(*arguments).error)
     assert "Give `--co2` and `--co2-source` together" in str(command(*arguments, "--co2", "3").error)
 
@@ -366,6 +369,13 @@ def test_a_published_recipe_leads_nowhere():
         "knowledge": ["knowledge.jsonl", "blip2_captions"],
         "text_kwargs": {"x": "y"},
     }
+
+
+def test_a_backbone_in_a_folder_nearby_is_published_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "encoder").mkdir(parents=True)
+    recipe = {"backbone": "runs/encoder", "vision_backbone": "microsoft/resnet-18"}
+    assert publishable_recipe(recipe) == {"backbone": "encoder", "vision_backbone": "microsoft/resnet-18"}
 
 
 def test_the_time_of_stages_is_added_up(tmp_path):

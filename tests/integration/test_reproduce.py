@@ -179,7 +179,11 @@ def test_command_plans_and_lists(place, monkeypatch):
     assert result.exit_code == 0, result.output
     assert result.output.count("scanner-folder-42-") == 2
     assert "cannot run on folder: none" in result.output
+    assert "plain (folder), seed 42, after scanner-detection-folder-42-" in result.output
+    assert result.output.splitlines()[-1].endswith(" runs, 0 of them finished")
     result = CliRunner().invoke(app, ["reproduce", "ours", *options, "--row", "other"])
     assert "`--row other` is in none of these tables; choose of plain, longer, none" in str(result.exception)
+    absent = CliRunner().invoke(app, ["reproduce", "ours", *options, "--data-dir", str(place / "nowhere")])
+    assert f"`--data-dir {place / 'nowhere'}` is no folder" in str(absent.exception)
     refused = CliRunner().invoke(app, ["reproduce", "ours", "--recipes", str(place / "nowhere"), "--plan"])
     assert "run in a checkout of the repository" in str(refused.exception)

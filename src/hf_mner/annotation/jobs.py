@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from hf_mner.file_locks import lock_file
 from hf_mner.knowledge.store import Progress
 
 from .columns import find_columns
@@ -261,9 +262,7 @@ def read_totals(folder: Path) -> dict[str, int]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of an output folder; the lock ends with the process, however it ends.
-
-    The file of the lock stays: one that is removed can be locked twice, by who opened it before and who makes it anew.
+    """Keep other processes out of an output folder.
 
     Raises:
         FileExistsError: if another process works on it.
@@ -277,17 +276,3 @@ def locked(folder: Path) -> Iterator[None]:
                 f"Output '{folder}' is being written by another process; wait for it, or choose a new folder."
             ) from error
         yield
-
-
-def lock_file(file: IO[str]) -> None:
-    """Lock an open file; where the system has no such locks (Windows), say so once and go on without.
-
-    Raises:
-        BlockingIOError: if another process has locked it.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        logger.warning("This system has no locks for files; take care that no other process writes the same output.")
-        return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

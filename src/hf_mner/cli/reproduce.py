@@ -58,6 +58,8 @@ def reproduce(
         raise FileNotFoundError(
             f"`--recipes {recipes}` is no folder; run in a checkout of the repository, or name its folder of recipes."
         )
+    if data_dir is not None and not data_dir.is_dir():
+        raise FileNotFoundError(f"`--data-dir {data_dir}` is no folder; name that of the data sets.")
     changes = dict(map(parse_setting, settings or []))
     plans = {
         name: plan_table(table, scale, seeds, recipes, data_dir, changes, chosen_rows(table, row), dataset)
@@ -70,8 +72,7 @@ def reproduce(
         tell_missing(plan.missing)
     whole = Plan.merged(plans.values())
     if is_plan_only:
-        for run in whole.runs.values():
-            typer.echo(run.key)
+        tell_plan(whole, output, data_dir)
         return
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("hf_mner").setLevel(logging.INFO)
@@ -100,6 +101,21 @@ def tell_missing(missing: list[Any]) -> None:
         typer.echo(f"cannot run on {dataset}: {'; '.join(rows)}", err=True)
         for reason in reasons:
             typer.echo(f"  {reason}", err=True)
+
+
+def tell_plan(plan: Any, output: Path, data_dir: Path | None) -> None:
+    """Say what would run: the rows and the seed of each run, what comes before it, and whether it is finished."""
+    from hf_mner.reproduction.runner import is_done, make_job
+
+    done = 0
+    for key, run in plan.runs.items():
+        is_finished = is_done(make_job(run, plan, output, data_dir, None, True))
+        done += is_finished
+        rows = dict.fromkeys(f"{cell.row} ({cell.evaluate_on})" for cell in plan.cells if cell.run == key)
+        what = "; ".join(rows) or {"detection": "stage 1", "non_entities": "cross-fitting of stage 1"}[run.kind]
+        after = f", after {' and '.join(run.needs.values())}" if run.needs else ""
+        typer.echo(f"{key}: {what}, seed {run.recipe.seed}{after}{', finished' if is_finished else ''}")
+    typer.echo(f"{len(plan.runs)} runs, {done} of them finished")
 
 
 def report(summary: dict[str, Any], file: Path) -> None:

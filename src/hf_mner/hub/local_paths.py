@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,9 +14,14 @@ LOCAL = re.compile(r"/|~|\.\.[/\\]|file:|[A-Za-z]:[/\\]")
 
 
 def publishable_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe as it may be published; sources that were written in one text become mappings."""
+    """Return a recipe as it may be published; sources that were written in one text become mappings.
+
+    Of a backbone that is a folder here, relative ones too, the name stays: nobody else finds it by its path.
+    """
     sources = [dict([parse_spec(spec)]) for spec in recipe.get("sources") or ()]
-    return without_local_paths({**recipe, "sources": sources} if sources else dict(recipe))
+    folders = {name: recipe.get(name) for name in ("backbone", "vision_backbone")}
+    names = {name: Path(folder).name for name, folder in folders.items() if folder and Path(folder).is_dir()}
+    return without_local_paths({**recipe, **names, **({"sources": sources} if sources else {})})
 
 
 def without_local_paths(value: Any) -> Any:

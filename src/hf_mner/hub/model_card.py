@@ -115,7 +115,7 @@ def render_model_card(
         library_name="hf_mner",
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "multimodal", recipe["system"]],
-        base_model=recipe["backbone"],
+        base_model=recipe["backbone"] if "/" in recipe["backbone"] else None,  # a folder is nobody's base
         eval_results=[result for row in scores for result in eval_results(row)] or None,
         **emission_metadata(emissions),
     )

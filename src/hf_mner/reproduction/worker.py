@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import shutil
@@ -19,6 +18,7 @@ from hf_mner.data.counting import label_file_hash
 from hf_mner.data.loaders import load_mner_dataset
 from hf_mner.data.schema import MnerExample
 from hf_mner.evaluation import find_entities, grounded_of, score_found, spans_of
+from hf_mner.file_locks import lock_file
 from hf_mner.knowledge.registry import open_sources
 from hf_mner.knowledge.store import KnowledgeStore
 from hf_mner.metrics import count_grounded_entities, count_spans, select_seen, surface_forms
@@ -169,10 +169,10 @@ def drop_weights(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run for one process; another waits. The lock ends with its process, however it ends."""
+    """Hold the folder of a run for one process; another waits."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_file(file, waits=True)
         yield
 
 
