@@ -1,6 +1,6 @@
 """`hf-mner annotate` on many posts: rate, memory over time, `kill -9` of workers and of the whole, and equal bytes.
 
-    python benchmarks/annotate_collection.py --data-dir DATA --rows 200000 --output results/annotation/collection.json
+    python -m benchmarks.annotate_collection --data-dir DATA --rows 200000 --output results/annotation/collection.json
 
 The posts are the tweets of Twitter-2015 and Twitter-2017 over and over, each time with other noise, so that none is
 like another (`--alike`: without noise, to see what reading once saves). Each arm is a process of its own. Rows per
@@ -27,8 +27,8 @@ from typing import Any
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from timing import report
 
+from benchmarks.timing import report
 from hf_mner import load_mner_dataset
 
 SAMPLE_S = 2.0

@@ -1,6 +1,6 @@
 """What 100 million posts take on 1, 8 and 64 machines, calculated from measured parts.
 
-    python benchmarks/annotate_forecast.py --folder FOLDER --output results/annotation/forecast.json
+    python -m benchmarks.annotate_forecast --folder FOLDER --output results/annotation/forecast.json
 
 FOLDER is that of `annotate_collection.py`, whose results/annotation/collection.json gives CPU seconds, memory and
 bytes of a post. Measured here are the parts that one process does for all, whatever the number of machines: the digest
@@ -19,9 +19,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tables import read
-from timing import report, seconds
-
+from benchmarks.tables import read
+from benchmarks.timing import report, seconds
 from hf_mner.annotation.digests import file_digest
 from hf_mner.annotation.shard_files import ShardFiles
 

@@ -1,6 +1,6 @@
 """Build a small text encoder with random weights over the characters of a data set's training split.
 
-    python benchmarks/character_encoder.py cp_mner runs/character-encoder --data-dir DATA
+    python -m benchmarks.character_encoder cp_mner runs/character-encoder --data-dir DATA
 
 For data in a language that no encoder at hand reads, here the Chinese characters of CP-MNER: what a model on top of it
 scores comes from the training split and the images alone.

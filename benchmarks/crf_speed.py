@@ -1,6 +1,6 @@
 """The CRF of this package against pytorch-crf, in one process.
 
-    python benchmarks/crf_speed.py --output results/crf/speed.json
+    python -m benchmarks.crf_speed --output results/crf/speed.json
 
 Times are medians; both arms alternate. The loss is timed with its backward pass to emissions and transitions. Errors
 are the largest absolute differences from pytorch-crf in float64, for ours and for pytorch-crf in float32. Needs
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 import torchcrf
-from timing import compare, report
 from torch import Tensor, nn
 
+from benchmarks.timing import compare, report
 from hf_mner.layers.crf import LinearChainCrf
 
 CASES = {

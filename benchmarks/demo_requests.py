@@ -1,6 +1,6 @@
 """The demo under load: many requests at once, all answered, and the memory of its server round after round.
 
-    python benchmarks/demo_requests.py --output results/demo/requests.json
+    python -m benchmarks.demo_requests --output results/demo/requests.json
 
 The server is `hf-mner demo` with the embedded model, in a process of its own. Every second request has an image of
 1280 x 960 pixels and a caption. Each waits in the queue and is then answered by the endpoint `/recognize`.
@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 
 import psutil
 from PIL import Image
-from timing import report
+
+from benchmarks.timing import report
 
 TEXT = "Steve Kerr and the #Warriors land in Oakland after beating the Cleveland Cavaliers"
 CAPTION = "a man in a suit beside a basketball court"

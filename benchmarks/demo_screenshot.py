@@ -1,6 +1,6 @@
 """Pictures of the demo in a real browser: `docs/demo.png` with boxes, `docs/demo_caption.png` with the embedded model.
 
-    python benchmarks/demo_screenshot.py --grounded CHECKPOINT
+    python -m benchmarks.demo_screenshot --grounded CHECKPOINT
 
 CHECKPOINT is a model of `recipes/mner_qg/planted_signal-mini.yaml`; the post is of the test split of that set, which
 is drawn by a program. All that is seen on the pictures is what the models say.

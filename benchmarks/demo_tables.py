@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tables import read, table
+from benchmarks.tables import read, table
 
 
 def demo_requests() -> str:

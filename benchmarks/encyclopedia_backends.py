@@ -1,7 +1,7 @@
 """Which library keeps the names of an encyclopedia: look-ups of a million names in SQLite, LMDB, marisa-trie, tantivy.
 
     pip install marisa-trie tantivy
-    python benchmarks/encyclopedia_backends.py --output results/knowledge/encyclopedia_backends.json
+    python -m benchmarks.encyclopedia_backends --output results/knowledge/encyclopedia_backends.json
 
 Each backend maps made-up titles to eight bytes, in a process of its own and on one thread; half of the names that are
 looked up are in it. The backends that find misspelt names are asked for names with one letter too many: tantivy by a
@@ -22,9 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from encyclopedia_speed import status
-from synthetic_encyclopedia import articles
-from timing import report
+from benchmarks.encyclopedia_speed import status
+from benchmarks.synthetic_encyclopedia import articles
+from benchmarks.timing import report
 
 NUM_LOOKUPS, NUM_FUZZY = 100_000, 2_000
 
@@ -153,7 +153,15 @@ def main() -> None:
     result: dict[str, Any] = {"names": options.size, "exact": {}, "fuzzy": {}}
     for kind, backends in (("exact", EXACT), ("fuzzy", FUZZY)):
         for backend in backends:
-            command = [sys.executable, __file__, "--size", str(options.size), "--backend", backend]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.encyclopedia_backends",
+                "--size",
+                str(options.size),
+                "--backend",
+                backend,
+            ]
             result[kind][backend] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     report(result, options.output)
 

@@ -1,6 +1,6 @@
 """How many gold mentions of the test sets the encyclopedia finds, by rule, and how often what it finds is right.
 
-    python benchmarks/encyclopedia_coverage.py --data-dir $HF_MNER_DATA --output results/knowledge/coverage.json
+    python -m benchmarks.encyclopedia_coverage --data-dir $HF_MNER_DATA --output results/knowledge/coverage.json
 
 Two readings of each set. "All sources alike" trusts every record: what an exact match of normalised titles and aliases
 alone finds, and what all rules find. "Trusted" is the default, which leaves out records that name a surname's town.
@@ -22,8 +22,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from timing import report
-
+from benchmarks.timing import report
 from hf_mner.data.labels import decode_bio
 from hf_mner.knowledge.encyclopedia import MINOR_SOURCES, RULES, Encyclopedia, EncyclopediaMatch
 
@@ -153,7 +152,7 @@ def write_document(path: Path, result: dict[str, Any]) -> None:
         "",
         f"{len(rows)} of the distinct matches in the test sets that were found by another rule than the title itself,",
         "judged against their tweets by the developers: is the article what the mention means? Written by",
-        "`python benchmarks/encyclopedia_coverage.py --data-dir DATA --document docs/encyclopedia_matches.md` from",
+        "`python -m benchmarks.encyclopedia_coverage --data-dir DATA --document docs/encyclopedia_matches.md` from",
         "`benchmarks/encyclopedia_judgements.jsonl`; each rule weighs what it finds in the three sets. The rules",
         "were chosen on the training splits, but two of them (codes of two letters, misspellings) were made stricter",
         "after a first sample of these test sets, so that the figure is a little too good.",

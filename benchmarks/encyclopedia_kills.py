@@ -1,6 +1,6 @@
 """`kill -9` while an encyclopedia's index is built, at random moments: what is damaged, and what is done again.
 
-    python benchmarks/encyclopedia_kills.py --output results/knowledge/encyclopedia_kills.json
+    python -m benchmarks.encyclopedia_kills --output results/knowledge/encyclopedia_kills.json
 
 "apart": each kill has a fresh build, and the run after it completes it; the moments are spread over the whole build.
 "chain": one build whose runs are all killed, until a last one completes it. Pieces of work are batches of articles,
@@ -28,9 +28,9 @@ from typing import Any
 import lmdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-import synthetic_encyclopedia
-from timing import report
 
+from benchmarks import synthetic_encyclopedia
+from benchmarks.timing import report
 from hf_mner.knowledge.encyclopedia import Encyclopedia, EncyclopediaIndex, build
 from hf_mner.knowledge.encyclopedia.index import ARTICLES, META, NAMES
 
@@ -93,7 +93,15 @@ class Trial:
             When it ended, in seconds of the machine's clock.
         """
         numbers = [str(self.options.batch_size), str(self.options.range_rows)]
-        command = [sys.executable, __file__, "--build", str(self.index), str(self.log), *numbers]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.encyclopedia_kills",
+            "--build",
+            str(self.index),
+            str(self.log),
+            *numbers,
+        ]
         begun = len(self.lines())
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         if kill_after is not None:

@@ -1,6 +1,6 @@
 """How fast mentions are looked up, and whether the size of the encyclopedia matters.
 
-    python benchmarks/encyclopedia_speed.py --data-dir $HF_MNER_DATA --work-dir FOLDER \
+    python -m benchmarks.encyclopedia_speed --data-dir $HF_MNER_DATA --work-dir FOLDER \
         --output results/knowledge/encyclopedia_speed.json
 
 Builds an index of the real 89,124 records, and of these with made-up articles added up to each of `--sizes`, each in a
@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from encyclopedia_coverage import read_mentions
+from benchmarks.encyclopedia_coverage import read_mentions
 
 SPLITS = ("train", "valid", "test")
 PAPER_SENTENCES_PER_S = 1300  # Table 13 of SCANNER
@@ -135,7 +135,10 @@ def in_child(step: str, options: argparse.Namespace, size: int) -> dict[str, Any
     arguments = ["--data-dir", options.data_dir, "--work-dir", options.work_dir, "--step", step, "--sizes", size]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, __file__, *map(str, arguments)], check=True, stdout=subprocess.PIPE, env=environment
+        [sys.executable, "-m", "benchmarks.encyclopedia_speed", *map(str, arguments)],
+        check=True,
+        stdout=subprocess.PIPE,
+        env=environment,
     )
     return json.loads(done.stdout)
 
@@ -158,7 +161,7 @@ def main() -> None:
     for size in options.sizes:
         made_up, kept = options.work_dir / f"{size}.parquet", options.work_dir / f"build-{size}.json"
         if size and not made_up.exists():
-            from synthetic_encyclopedia import write_parquet
+            from benchmarks.synthetic_encyclopedia import write_parquet
 
             write_parquet(size, made_up)
         if not kept.exists():

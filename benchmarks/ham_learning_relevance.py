@@ -5,7 +5,7 @@ Pictures without a key symbol, which tell nothing and do no harm:
 hf-mner data synthetic runs/half --train 4000 --uninformative-share 0.5 --knowledge
 hf-mner train recipes/ham_learning/planted_signal-mini.yaml --set dataset=folder --set 'knowledge=[knowledge.jsonl]' \
   --data-dir runs/half --output runs/ham_learning-half
-python benchmarks/ham_learning_relevance.py runs/ham_learning-half runs/half \
+python -m benchmarks.ham_learning_relevance runs/ham_learning-half runs/half \
   --output results/ham_learning/relevance.json
 
 Pictures that mislead, which only their post's topic tells (docs/planted_signal.md); posts with a topic are such a set:
@@ -13,7 +13,7 @@ Pictures that mislead, which only their post's topic tells (docs/planted_signal.
 hf-mner data synthetic runs/misleading --train 4000 --misleading-share 0.5 --knowledge
 hf-mner train recipes/ham_learning/planted_signal-mini.yaml --set dataset=folder --set 'knowledge=[knowledge.jsonl]' \
   --data-dir runs/misleading --output runs/ham_learning-misleading
-python benchmarks/ham_learning_relevance.py runs/ham_learning-misleading runs/misleading \
+python -m benchmarks.ham_learning_relevance runs/ham_learning-misleading runs/misleading \
   --output results/ham_learning/relevance-misleading.json
 
 An AUC is the share of pairs (one relevant or informative picture, one other) of which the former scores higher: 0.5

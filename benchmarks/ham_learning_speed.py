@@ -1,6 +1,6 @@
 """What HamLearning costs beside its bare encoder, how that grows with the objects, and what the relation graph costs.
 
-    python benchmarks/ham_learning_speed.py --data-dir DATA --output results/ham_learning/speed.json
+    python -m benchmarks.ham_learning_speed --data-dir DATA --output results/ham_learning/speed.json
 
 Tweets of Twitter-2017, each with a generated picture of its own and boxes at random; a ResNet-18 with random weights
 reads 224 x 224 pixels. The arms: the text variant; the whole system on images that were encoded before
@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mner_qg_speed import plain_tagger
-from timing import compare, report, updates
 from torch import nn
 from transformers import ResNetConfig
 
+from benchmarks.mner_qg_speed import plain_tagger
+from benchmarks.timing import compare, report, updates
 from hf_mner import HamLearningForTokenClassification, HamLearningProcessor, load_mner_dataset
 from hf_mner.data.labels import bio_labels
 from hf_mner.data.synthetic import PlantedSignal

@@ -1,6 +1,6 @@
 """What the image sources find in real photographs, and how long they take.
 
-    python benchmarks/image_sources.py --data-dir DATA --weights WEIGHTS \
+    python -m benchmarks.image_sources --data-dir DATA --weights WEIGHTS \
         --output results/knowledge/image_sources.json --contact-sheet docs/image_sources.png
 
 `DATA/images` holds 128 photographs of COCO val2017 with their boxes, images of tweets, other photographs, and files of
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from contact_sheet import Panel, draw_sheet
-from timing import report, seconds
 
+from benchmarks.contact_sheet import Panel, draw_sheet
+from benchmarks.timing import report, seconds
 from hf_mner.data.images import load_rgb_image
 from hf_mner.data.schema import MnerExample
 from hf_mner.knowledge import ImageClassifier, OcrText, OnnxDetector, SegmentationObjects, VinvlObjects

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tables import read, table
+from benchmarks.tables import read, table
 
 SETS = {"twitter2017": "Twitter-2017", "twitter2015": "Twitter-2015", "twitter_gmner": "Twitter-GMNER"}
 

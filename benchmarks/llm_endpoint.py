@@ -1,6 +1,6 @@
 """LLM rationales of real tweets over an endpoint that fails now and then, with a store and budgets that end.
 
-    python benchmarks/llm_endpoint.py --output results/knowledge/llm_endpoint.json
+    python -m benchmarks.llm_endpoint --output results/knowledge/llm_endpoint.json
 
 The endpoint is the scripted server of the tests, on this machine. It answers fixed shares of the requests, drawn by a
 seed, with 429, too late, with a malformed rationale or with 500, and the rest with what ChatGPT said of the tweet. So
@@ -27,8 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from timing import report, seconds
-
+from benchmarks.timing import report, seconds
 from hf_mner.data import load_mner_dataset
 from hf_mner.knowledge import BudgetReached, KnowledgeStore, LlmRationales, Stored, parse_rationale
 

@@ -1,6 +1,6 @@
 """What MMAVK costs beside its bare encoder: a training step of `none`, and reading with cached knowledge.
 
-    python benchmarks/mmavk_speed.py --data-dir DATA --model runs/mmavk-twitter2017 --output results/mmavk/speed.json
+    python -m benchmarks.mmavk_speed --data-dir DATA --model runs/mmavk-twitter2017 --output results/mmavk/speed.json
 
 Training: an update of `fusion="none"` (encoder, linear layer, CRF) against the same encoder with a linear layer and
 cross-entropy, over the same batches of 16 tweets. Inference: `recognize_entities` with word-level fusion and knowledge
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import compare, report, updates
 from torch import nn
 
+from benchmarks.timing import compare, report, updates
 from hf_mner import MmavkForTokenClassification, MmavkProcessor, load_mner_dataset, recognize_entities
 from hf_mner.data.labels import bio_labels
 from hf_mner.layers.losses import classification_loss

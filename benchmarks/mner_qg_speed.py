@@ -1,6 +1,6 @@
 """What MNER-QG costs beside its bare encoder, and how that grows with the number of entity types.
 
-    python benchmarks/mner_qg_speed.py --data-dir DATA --output results/mner_qg/speed.json
+    python -m benchmarks.mner_qg_speed --data-dir DATA --output results/mner_qg/speed.json
 
 Tweets of Twitter-2017 with generated pictures of 256 x 256 pixels; a ResNet-18 with random weights, width 256. In each
 row all arms take turns in one process: the bare encoder on the sentence alone; the text variant; the whole model; and
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import compare, report, updates
 from torch import nn
 from transformers import ResNetConfig
 
+from benchmarks.timing import compare, report, updates
 from hf_mner import MnerQgForMultimodalNer, MnerQgProcessor, load_mner_dataset
 from hf_mner.data.synthetic import PlantedSignal
 from hf_mner.layers.losses import classification_loss

@@ -1,7 +1,7 @@
 """How MNER-QG learns the planted signal: validation F1 and Accu@0.5 by epoch, of each run one line.
 
-python benchmarks/planted_signal_curves.py collect "label=runs/FOLDER" ... --output results/mner_qg/planted-curves.json
-python benchmarks/planted_signal_curves.py draw results/mner_qg/planted-curves.json --output docs/planted_curves.png
+python -m benchmarks.planted_signal_curves collect "label=runs/FOLDER" ... --output results/mner_qg/planted-curves.json
+python -m benchmarks.planted_signal_curves draw results/mner_qg/planted-curves.json --output docs/planted_curves.png
 """
 
 from __future__ import annotations

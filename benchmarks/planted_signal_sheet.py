@@ -1,6 +1,6 @@
 """Sheets of planted examples with their gold boxes and names: `docs/planted_signal.png`, `docs/planted_relation.png`.
 
-python benchmarks/planted_signal_sheet.py [--signal relation]
+python -m benchmarks.planted_signal_sheet [--signal relation]
 """
 
 from __future__ import annotations

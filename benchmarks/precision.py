@@ -1,6 +1,6 @@
 """The embedded default with fewer bits, compiled, and in ONNX Runtime: speed and F1 on Twitter-2017's test split.
 
-    python benchmarks/precision.py --data-dir DATA --output results/inference/precision.json
+    python -m benchmarks.precision --data-dir DATA --output results/inference/precision.json
 
 Captions and encyclopedia entries are looked up beforehand. Every arm reads all tweets once for its F1; then the arms
 take turns over the first tweets, and the median of their CPU times counts.
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import report
 
 import hf_mner
+from benchmarks.timing import report
 from hf_mner.evaluation import spans_of
 from hf_mner.inference.onnx_export import export_onnx
 from hf_mner.knowledge.base import add_knowledge

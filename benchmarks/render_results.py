@@ -1,7 +1,7 @@
 """Write the tables of `docs/results.md` and `README.md` from the files in `results/`; no number there is typed.
 
-    python benchmarks/render_results.py          rewrite the tables
-    python benchmarks/render_results.py --check  exit with 1 if a table is not what the files say
+    python -m benchmarks.render_results          rewrite the tables
+    python -m benchmarks.render_results --check  exit with 1 if a table is not what the files say
 
 A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`.
 """
@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from annotation_tables import ANNOTATION_TABLES
-from demo_tables import DEMO_TABLES
-from knowledge_tables import KNOWLEDGE_TABLES
-from speed_tables import SPEED_TABLES
-from tables import ROOT, read, table
-from training_tables import TRAINING_TABLES
+from benchmarks.annotation_tables import ANNOTATION_TABLES
+from benchmarks.demo_tables import DEMO_TABLES
+from benchmarks.knowledge_tables import KNOWLEDGE_TABLES
+from benchmarks.speed_tables import SPEED_TABLES
+from benchmarks.tables import ROOT, read, table
+from benchmarks.training_tables import TRAINING_TABLES
 
 DOCUMENTS = (ROOT / "docs" / "results.md", ROOT / "README.md")
 

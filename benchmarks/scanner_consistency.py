@@ -1,6 +1,6 @@
 """The same entities from a re-loaded checkpoint and from any batch size, on every test tweet.
 
-python benchmarks/scanner_consistency.py --data-dir DATA --output results/scanner/consistency.json
+python -m benchmarks.scanner_consistency --data-dir DATA --output results/scanner/consistency.json
 """
 
 from __future__ import annotations

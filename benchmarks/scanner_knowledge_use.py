@@ -1,6 +1,6 @@
 """What stage 2 makes of its knowledge: type accuracy on gold spans, by what is shown and by what could be looked up.
 
-python benchmarks/scanner_knowledge_use.py RUN/recognition --data-dir DATA --output results/scanner/knowledge_use.json
+python -m benchmarks.scanner_knowledge_use RUN/recognition --data-dir DATA --output results/scanner/knowledge_use.json
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Two-stage SCANNER against its two bare encoders over the same tokens, in one process.
 
-    python benchmarks/scanner_throughput.py --data-dir DATA --output results/scanner/throughput.json
+    python -m benchmarks.scanner_throughput --data-dir DATA --output results/scanner/throughput.json
 
 The limit is what the encoders alone need for the very batches that the two stages run. The ratio is limit time over
 two-stage time, tokenisation, prompt building and decoding included; the knowledge is looked up beforehand. The median
@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 import torch
-from timing import compare, encoders_alone, record_batches, report
 
+from benchmarks.timing import compare, encoders_alone, record_batches, report
 from hf_mner import load_mner_dataset, pipeline, recognize_entities
 from hf_mner.knowledge.base import add_knowledge
 from hf_mner.knowledge.encyclopedia import Encyclopedia

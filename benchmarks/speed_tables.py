@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tables import RESULTS, read, table
+from benchmarks.tables import RESULTS, read, table
 
 SYSTEM_NAMES = {"scanner": "SCANNER", "mmavk": "MMAVK", "mner_qg": "MNER-QG", "ham_learning": "HamLearning"}
 SIZE_NAMES = {"minilm": "MiniLM", "base": "BERT-base"}

@@ -1,6 +1,6 @@
 """How long a cold process takes: to its first entity with the embedded model, and for its imports.
 
-    python benchmarks/start_time.py --output results/demo/start_time.json
+    python -m benchmarks.start_time --output results/demo/start_time.json
 
 Every number is the median over fresh processes; the programs take turns, so that a busy machine slows all alike. The
 files are in the page cache, as after a first run. Seconds count from the first import, without Python's own start.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from timing import report
+from benchmarks.timing import report
 
 TEXT = "Steve Kerr and the Warriors land in Oakland"
 PROGRAMS = {

@@ -1,6 +1,6 @@
 """What a knowledge store could be made of: SQLite, LMDB, or a Parquet file for each batch.
 
-    python benchmarks/store_backends.py --output results/knowledge/store_backends.json
+    python -m benchmarks.store_backends --output results/knowledge/store_backends.json
 
 Every arm writes the same items, 32-byte keys with JSON of some 300 bytes, one durable transaction for each batch:
 after it, a power cut loses nothing (but "sqlite, normal", which survives only a killed process). Then it is opened
@@ -25,8 +25,8 @@ from typing import Any, Protocol
 import lmdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from timing import report, seconds
 
+from benchmarks.timing import report, seconds
 from hf_mner.knowledge.store import KnowledgeStore, make_record
 
 Item = tuple[bytes, bytes]

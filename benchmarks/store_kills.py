@@ -1,6 +1,6 @@
 """`kill -9` while a knowledge store is filled, at random moments: what is lost, and what is done again.
 
-    python benchmarks/store_kills.py --output results/knowledge/store_kills.json
+    python -m benchmarks.store_kills --output results/knowledge/store_kills.json
 
 "apart": each kill has a fresh store, from its first byte on, and the run after it completes it. "chain": one store
 whose runs are all killed, until a last one completes it. After each kill the file is checked, and the finished items
@@ -22,8 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from timing import report
-
+from benchmarks.timing import report
 from hf_mner.knowledge.store import KnowledgeStore, Stored, describe_source, example_keys
 
 
@@ -66,7 +65,7 @@ class Trial:
             The seconds it ran, and what it wrote to standard error.
         """
         numbers = [str(number) for number in (self.options.items, self.options.batch_size, self.options.batch_s)]
-        command = [sys.executable, __file__, "--fill", str(self.store), str(self.log), *numbers]
+        command = [sys.executable, "-m", "benchmarks.store_kills", "--fill", str(self.store), str(self.log), *numbers]
         started = time.perf_counter()
         done = self.asked()
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

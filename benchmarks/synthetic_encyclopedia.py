@@ -1,6 +1,6 @@
 """Articles that nobody wrote, as many as wanted: titles of made-up words with Zipf's frequencies, and short texts.
 
-    python benchmarks/synthetic_encyclopedia.py 7000000 articles.parquet
+    python -m benchmarks.synthetic_encyclopedia 7000000 articles.parquet
 
 writes what `wikimedia/wikipedia` on the Hub looks like: a Parquet file with `title` and `text`. Titles are distinct.
 """

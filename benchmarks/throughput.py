@@ -1,6 +1,6 @@
 """Reading real tweets: each system against its bare text encoder, and MMAVK against transformers' own pipeline.
 
-    python benchmarks/throughput.py --data-dir DATA --output results/annotation/throughput.json
+    python -m benchmarks.throughput --data-dir DATA --output results/annotation/throughput.json
 
 The limit is the text encoder's forward alone over the very batches that the system runs. `share` is limit over system:
 1 would be nothing but the encoder. The system's time has everything from words to entities in it: tokens, prompts,
@@ -19,14 +19,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import ham_learning_speed
 import torch
-from random_encoders import write_encoder
-from timing import compare, encoders_alone, record_batches, report
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 from transformers import pipeline as transformers_pipeline
 
 import hf_mner
+from benchmarks import ham_learning_speed
+from benchmarks.random_encoders import write_encoder
+from benchmarks.timing import compare, encoders_alone, record_batches, report
 from hf_mner.data.labels import bio_labels
 from hf_mner.inference.precision import set_precision
 from hf_mner.knowledge.base import add_knowledge

@@ -1,6 +1,6 @@
 """`kill -9` while stage 1 of a recipe is trained, at random moments: what is lost, and whether the weights are equal.
 
-    python benchmarks/training_kills.py --data-dir DATA --output results/training/kills.json
+    python -m benchmarks.training_kills --data-dir DATA --output results/training/kills.json
 
 One run whose processes are all killed, until a last one completes it, against a run without kills; dropout is on. The
 moments are random numbers of updates and parts of an update, so some fall into saving. The program fails if a weight
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from timing import report
-from training_runs import add_options, command, prepare, start, updates
+
+from benchmarks.timing import report
+from benchmarks.training_runs import add_options, command, prepare, start, updates
 
 
 def run_to_its_end(folder: Path, run: str, save_steps: int) -> float:

@@ -1,6 +1,6 @@
 """Stage 1 of a recipe with one process and with two: how far their losses and weights are apart, and the seconds.
 
-    python benchmarks/training_processes.py --data-dir DATA --output results/training/processes.json
+    python -m benchmarks.training_processes --data-dir DATA --output results/training/processes.json
 
 Both have the same updates, of the same rows in the same order. Dropout is off: it draws other numbers in each process.
 The processes share this machine's cores and talk through `gloo`, so seconds say little about machines with GPUs.
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from timing import report
-from training_runs import add_options, command, prepare, start, updates
+
+from benchmarks.timing import report
+from benchmarks.training_runs import add_options, command, prepare, start, updates
 
 
 def run(folder: Path, processes: int) -> float:

@@ -82,7 +82,15 @@ def prepare(options: argparse.Namespace, folder: Path, **settings: Any) -> dict[
 def command(folder: Path, run: str, *options: str, processes: int = 1) -> list[str]:
     """Return the command that trains stage 1 of the recipe in `folder`, into `folder/run`."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [sys.executable, *(launcher if processes > 1 else []), __file__, str(folder), run, *options]
+    return [
+        sys.executable,
+        *(launcher if processes > 1 else []),
+        "-m",
+        "benchmarks.training_runs",
+        str(folder),
+        run,
+        *options,
+    ]
 
 
 def start(line: list[str]) -> subprocess.Popen[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tables import RESULTS, read, table
-
+from benchmarks.tables import RESULTS, read, table
 from hf_mner.reproduction.summary import markdown
 
 
