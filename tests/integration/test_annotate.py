@@ -318,10 +318,10 @@ def ray_is_here():
     pytest.importorskip("ray.data", reason='needs Ray: pip install "hf-mner[ray]"')
 
 
-def actors(job: subprocess.Popen) -> list[psutil.Process]:
+def shard_actors(process: psutil.Process) -> list[psutil.Process]:
     return [
         child
-        for child in psutil.Process(job.pid).children(recursive=True)
+        for child in process.children(recursive=True)
         if any("ShardActor" in part for part in child.cmdline())
     ]
 
@@ -339,7 +339,7 @@ def test_ray_writes_the_same_bytes_whatever_is_killed(arguments, expected, tmp_p
     arguments = {**arguments, "output": str(out), "engine": "ray", "workers": 1}
     job = start_job(arguments)
     wait_for_shards(out, 1, job)
-    workers = actors(job)
+    workers = shard_actors(psutil.Process(job.pid))
     job.kill()
     job.wait()
     assert psutil.wait_procs(workers, timeout=60)[1] == [], "actors end with the one that started the cluster"
@@ -347,10 +347,34 @@ def test_ray_writes_the_same_bytes_whatever_is_killed(arguments, expected, tmp_p
     assert done < 11
     job = start_job(arguments)
     wait_for_shards(out, done + 1, job)
-    (actor,) = actors(job)
+    (actor,) = shard_actors(psutil.Process(job.pid))
     os.kill(actor.pid, signal.SIGKILL)
     output, _ = job.communicate(timeout=300)
     assert job.returncode == 0, output
+    assert digests(out) == digests(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_is_here")
+def test_a_machine_of_a_cluster_dies(arguments, expected, tmp_path):
+    """Three machines (raylets here) with a core each; of the two that have a worker, one goes, and the third helps."""
+    from ray.cluster_utils import Cluster
+
+    out = tmp_path / "out"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        machines = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        cluster.wait_for_nodes()
+        address = cluster.address
+        job = start_job({**arguments, "output": str(out), "engine": "ray", "workers": 2, "address": address})
+        wait_for_shards(out, 2, job)
+        raylets = {machine: machine.all_processes["raylet"][0].process.pid for machine in machines}
+        busy = next(machine for machine, pid in raylets.items() if shard_actors(psutil.Process(pid)))
+        cluster.remove_node(busy, allow_graceful=False)
+        output, _ = job.communicate(timeout=300)
+        assert job.returncode == 0, output
+    finally:
+        cluster.shutdown()
     assert digests(out) == digests(expected)
 
 
