@@ -320,9 +320,7 @@ def ray_is_here():
 
 def shard_actors(process: psutil.Process) -> list[psutil.Process]:
     return [
-        child
-        for child in process.children(recursive=True)
-        if any("ShardActor" in part for part in child.cmdline())
+        child for child in process.children(recursive=True) if any("ShardActor" in part for part in child.cmdline())
     ]
 
 
