@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.tables import RESULTS, read, table
+from benchmarks import tables
+from benchmarks.tables import read, table
 
 SYSTEM_NAMES = {"scanner": "SCANNER", "mmavk": "MMAVK", "mner_qg": "MNER-QG", "ham_learning": "HamLearning"}
 SIZE_NAMES = {"minilm": "MiniLM", "base": "BERT-base"}
@@ -52,7 +53,7 @@ def steps() -> str:
     """What each system costs for each tweet."""
     return table(
         ["system, encoder", "training", "reading", "of it rows", "encoder", "heads, decoding"],
-        [step_row(read(f"speed/{path.stem}")) for path in sorted((RESULTS / "speed").glob("step-*.json"))],
+        [step_row(read(f"speed/{path.stem}")) for path in sorted((tables.RESULTS / "speed").glob("step-*.json"))],
     )
 
 
