@@ -58,7 +58,6 @@ def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", required=True, type=Path)
-    parser.add_argument("--limit", type=int, help="read the first tweets alone")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--timed-tweets", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
@@ -68,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     data = hf_mner.load_mner_dataset("twitter2017", options.data_dir, knowledge=["blip2_captions"])
-    examples = examples_of(data["test"])[: options.limit]
+    examples = examples_of(data["test"])
     gold = [spans_of(example) for example in examples]
     source = hf_mner.Encyclopedia.from_files(options.data_dir / "wikipedia" / "entities.jsonl.gz")
     with tempfile.TemporaryDirectory() as scratch:

@@ -6,7 +6,7 @@ The limit is the text encoder's forward alone over the very batches that the sys
 1 would be nothing but the encoder. The system's time has everything from words to entities in it: tokens, prompts,
 heads, decoding. Knowledge and images are looked up and encoded beforehand. Arms alternate in one process; the median
 of the repeats counts. Weights of MMAVK, HamLearning and MNER-QG are random but for the encoder's: they do not change
-what is computed but for the number of entities, which the tagging systems' bias of O makes about that of real tweets.
+what is computed but for the number of entities (`entities_per_tweet`), which a bias of the tag O keeps down.
 SCANNER is the embedded one, because its second stage reads what the first proposes. HamLearning's images are generated
 ones with boxes at random, as in `ham_learning_speed.py`.
 """
@@ -107,7 +107,7 @@ SYSTEMS: dict[str, Callable[[Any, argparse.Namespace], Reader]] = {
 
 
 def rare(model: Any) -> Any:
-    """Make a tagger of random weights find some two entities in a tweet, as there are, not eleven."""
+    """Let a tagger of random weights find fewer entities; without a bias, MMAVK's finds eleven in a tweet."""
     with torch.no_grad():
         model.classifier.bias[0] += O_BIAS
     return model.eval()
