@@ -369,6 +369,7 @@ def test_a_machine_of_a_cluster_dies(arguments, expected, tmp_path):
         raylets = {machine: machine.all_processes["raylet"][0].process.pid for machine in machines}
         busy = next(machine for machine, pid in raylets.items() if shard_actors(psutil.Process(pid)))
         cluster.remove_node(busy, allow_graceful=False)
+        assert len(list(out.glob("data/train-*.parquet"))) < 11, "it dies before the job ends"
         output, _ = job.communicate(timeout=300)
         assert job.returncode == 0, output
     finally:
